@@ -1,0 +1,1 @@
+"""EOIR: encoder-only image registration (arXiv 2509.00451)."""

@@ -1,0 +1,247 @@
+"""The datalist: what the programs that prepare data tell the configs that use it.
+
+``datalist.json`` is the only thing that passes between the two:
+
+    name, modality, orientation, spacing_mm, licence, labels {value: name}
+    training              subjects {"image", "label"?, "keypoints"?, "mask"?}, or pairs
+    validation, testing   pairs {"fixed", "moving", "fixed_label"?, "moving_label"?, "fixed_keypoints"?, ...}
+    atlas                 optional: the one image that may be in several sections
+
+Paths are relative to the file and stay below its folder.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import RegInputError
+
+__all__ = [
+    "PAIR_KEYS",
+    "PARTS",
+    "SECTIONS",
+    "SUBJECT_KEYS",
+    "check_datalist",
+    "read_datalist",
+    "read_header",
+    "read_keypoints",
+]
+
+SECTIONS = ("training", "validation", "testing")
+PARTS = ("label", "keypoints", "mask")  # what may come with an image
+SUBJECT_KEYS = ("image", *PARTS)
+PAIR_KEYS = tuple(f"{role}{part}" for role in ("fixed", "moving") for part in ("", *(f"_{p}" for p in PARTS)))
+
+
+def read_datalist(dataset_dir: str, section: str) -> list[dict[str, str]]:
+    """The items of one section of a prepared data set, with absolute paths.
+
+    Args:
+        dataset_dir: folder that holds ``datalist.json``.
+        section: "training" (subjects or pairs), "validation" or "testing" (pairs).
+
+    Raises:
+        RegInputError: if the file is missing (the message names the command that writes it), is not JSON, or breaks the
+            contract anywhere: every finding is in the one message.
+    """
+    root, content = load_json(dataset_dir)
+    if section not in content:
+        raise RegInputError(
+            f"{root / 'datalist.json'} has the sections {[s for s in SECTIONS if s in content]}, expected '{section}'; "
+            f"add it or name another section."
+        )
+    findings = structure_findings(content)
+    if not findings:
+        findings = overlap_findings(content) + missing_files(root, content[section], section)
+    if findings:
+        raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(findings)}; mend the file.")
+    paths = (*SUBJECT_KEYS, *PAIR_KEYS)
+    return [{k: str(root / v) if k in paths else v for k, v in item.items()} for item in content[section]]
+
+
+def read_header(dataset_dir: str) -> dict:
+    """What a datalist says of all its images: everything in it but the sections.
+
+    Returns:
+        At least ``name`` (str), ``orientation`` (axis codes such as "LIA"), ``spacing_mm`` (floats, array order) and
+        ``labels`` ({int: str}, empty if the file has none); other entries as they are.
+
+    Raises:
+        RegInputError: if the file is missing, unreadable, or one of these has the wrong type.
+    """
+    root, content = load_json(dataset_dir)
+    header = {key: value for key, value in content.items() if key not in SECTIONS}
+    findings = header_findings(header)
+    if findings:
+        raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(findings)}; mend the file.")
+    header["spacing_mm"] = [float(s) for s in header["spacing_mm"]]
+    header["labels"] = {int(value): name for value, name in header.get("labels", {}).items()}
+    return header
+
+
+def check_datalist(items: Sequence[dict]) -> None:
+    """Open every image and label of a list, before anything is trained or evaluated on it.
+
+    Args:
+        items: subjects or pairs with absolute paths, as :func:`read_datalist` returns them.
+
+    Raises:
+        RegInputError: naming every file that cannot be used, and why.
+    """
+    from .preflight import check_image, check_label, collect  # reads each file once: imported where it is needed
+
+    checks = {}
+    for item in items:
+        for key, path in item.items():
+            if key in ("image", "fixed", "moving"):
+                checks[path] = (check_image, path)
+            elif key.endswith("label"):
+                checks[path] = (check_label, path)
+    collect([(check, path) for check, path in checks.values()])
+
+
+def read_keypoints(path: str, ndim: int) -> Tensor:
+    """Landmarks (K, ndim), float32, in voxels of the subject's image file.
+
+    Args:
+        path: CSV without a header, one landmark a line, one column an array axis.
+        ndim: number of columns.
+
+    Raises:
+        RegInputError: if the file has another number of columns, something that is no finite number, or no landmark.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        points = np.loadtxt(lines, delimiter=",", ndmin=2) if any(map(str.strip, lines)) else np.empty((0, 0))
+    except (OSError, ValueError) as error:
+        raise RegInputError(f"{path} is not a table of landmarks ({error}), expected {ndim} numbers a line.") from error
+    if points.shape[0] == 0 or points.shape[1] != ndim or not np.isfinite(points).all():
+        raise RegInputError(
+            f"{path} holds a {points.shape[0]} x {points.shape[1]} table, finite: {bool(np.isfinite(points).all())}; "
+            f"expected finite voxel coordinates in {ndim} columns without a header."
+        )
+    return torch.from_numpy(points).float()
+
+
+def load_json(dataset_dir: str) -> tuple[Path, dict]:
+    """(absolute folder, content) of a data set; a byte order mark is accepted."""
+    path = Path(dataset_dir).expanduser().absolute() / "datalist.json"
+    if not str(dataset_dir) or not path.is_file():
+        raise RegInputError(
+            f"{path} is missing; write it with `regbundles data prepare <dataset> --out {path.parent}`."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
+        raise RegInputError(f"{path} is not a datalist ({error}), expected one JSON object; write it again.") from error
+    if not isinstance(content, dict):
+        raise RegInputError(f"{path} holds a JSON {type(content).__name__}, expected an object; write it again.")
+    return path.parent, content
+
+
+def unique_keys(pairs: list[tuple[str, object]]) -> dict:
+    """A JSON object, refused if it names a key twice."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"key '{twice[0]}' is there twice")
+    return dict(pairs)
+
+
+def refuse_constant(name: str) -> None:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(f"the number {name}")
+
+
+def header_findings(header: dict) -> list[str]:
+    """What is wrong with name, orientation, spacing_mm and labels."""
+    findings = []
+    if not isinstance(header.get("name"), str):
+        findings.append(f"name is {header.get('name')!r}, expected a text")
+    codes, spacing = header.get("orientation"), header.get("spacing_mm")
+    axes = [next((i for i, pair in enumerate(("LR", "PA", "IS")) if c in pair), None) for c in str(codes)]
+    if not isinstance(codes, str) or len(axes) not in (2, 3) or None in axes or len(set(axes)) != len(axes):
+        findings.append(f"orientation is {codes!r}, expected axis codes such as 'LIA'")
+    if not isinstance(spacing, list) or len(spacing) != len(axes) or not all(is_positive(s) for s in spacing):
+        findings.append(f"spacing_mm is {spacing!r}, expected one positive number an axis")
+    labels = header.get("labels", {})
+    if not isinstance(labels, dict) or not all(k.isdecimal() and isinstance(v, str) for k, v in labels.items()):
+        findings.append("labels is not an object {value: name} with whole numbers as values")
+    return findings
+
+
+def is_positive(value: object) -> bool:
+    """Whether a JSON value is a number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def structure_findings(content: dict) -> list[str]:
+    """What breaks the contract in any section, short of opening files."""
+    findings = []
+    for section in (s for s in SECTIONS if s in content):
+        items = content[section]
+        if not isinstance(items, list):
+            findings.append(f"{section} is a {type(items).__name__}, expected a list")
+            continue
+        for index, item in enumerate(items):
+            findings += [f"{section}[{index}] {text}" for text in item_findings(item, section)]
+        if not findings:
+            findings += duplicate_findings(items, section)
+    return findings
+
+
+def item_findings(item: object, section: str) -> list[str]:
+    """What is wrong with one item."""
+    if not isinstance(item, dict):
+        return [f"is a {type(item).__name__}, expected an object"]
+    pair = section != "training" or "fixed" in item or "moving" in item
+    needed, known = (("fixed", "moving"), PAIR_KEYS) if pair else (("image",), SUBJECT_KEYS)
+    findings = [f"has no '{key}'" for key in needed if key not in item]
+    findings += [f"has the unknown key '{key}', expected {', '.join(known)}" for key in item if key not in known]
+    for key, value in ((k, v) for k, v in item.items() if k in known):
+        if not isinstance(value, str) or not value:
+            findings.append(f"has {key} {value!r}, expected a path")
+        elif Path(value).is_absolute() or ".." in Path(value).parts:
+            findings.append(f"has {key} '{value}', expected a path below the datalist's folder")
+    if not findings and pair and item["fixed"] == item["moving"]:
+        findings.append(f"has '{item['fixed']}' as fixed and moving, expected two images")
+    return findings
+
+
+def duplicate_findings(items: list[dict], section: str) -> list[str]:
+    """Subjects, or pairs, that a section has twice."""
+    names = [item.get("image") or f"{item['fixed']} <- {item['moving']}" for item in items]
+    return [f"{section} has '{name}' {count} times" for name, count in Counter(names).items() if count > 1]
+
+
+def overlap_findings(content: dict) -> list[str]:
+    """Subjects in more than one section: what was trained on must not be tested on. The atlas is excepted."""
+    seen = {
+        section: {
+            str(Path(item[key])) for item in content[section] for key in ("image", "fixed", "moving") if key in item
+        }
+        - {str(Path(str(content.get("atlas", ""))))}
+        for section in SECTIONS
+        if section in content
+    }
+    return [
+        f"{first} and {second} share '{name}'"
+        for first, second in combinations(seen, 2)
+        for name in sorted(seen[first] & seen[second])
+    ]
+
+
+def missing_files(root: Path, items: list[dict], section: str) -> list[str]:
+    """Paths of one section at which there is no file."""
+    return [
+        f"{section}[{index}] {key} '{value}' does not exist"
+        for index, item in enumerate(items)
+        for key, value in item.items()
+        if not (root / value).is_file()
+    ]

@@ -1,0 +1,59 @@
+"""The three ways in which a person's request can fail; each carries one sentence and an exit status.
+
+The sentence says what was found, what was expected and what to do. `regbundles` prints it alone and exits with
+``exit_status``; under ``monai.bundle run`` it is the last line.
+"""
+
+import sys
+from types import TracebackType
+
+__all__ = ["RegEnvError", "RegError", "RegInputError", "RegNumericsError", "print_sentence_last", "sentence_of"]
+
+
+class RegError(Exception):
+    """Base of the errors that a person can mend; never raised itself."""
+
+    exit_status = 1
+
+
+class RegInputError(RegError, ValueError):
+    """A file or an argument is not what it has to be."""
+
+    exit_status = 2
+
+
+class RegEnvError(RegError, OSError):
+    """The machine cannot do it: a full disk, a read-only folder, a missing package."""
+
+    exit_status = 3
+
+
+class RegNumericsError(RegError, ArithmeticError):
+    """The computation left the finite numbers."""
+
+    exit_status = 4
+
+
+def sentence_of(error: BaseException | None) -> str | None:
+    """The sentence of the first RegError in a chain of causes, ``None`` if it holds none."""
+    while error is not None:
+        if isinstance(error, RegError):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def print_sentence_last() -> None:
+    """Let an uncaught error end with its RegError's sentence.
+
+    MONAI's configuration parser wraps whatever a component raises; a config names this first under ``run``, so that
+    the sentence stands below the traceback instead of in its middle. Replaces ``sys.excepthook`` for the process.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.__excepthook__(kind, error, trace)
+        sentence = sentence_of(error)
+        if sentence:
+            print(sentence, file=sys.stderr)
+
+    sys.excepthook = hook

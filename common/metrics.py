@@ -1,0 +1,298 @@
+"""How well two images are aligned: label overlap, surface distance, landmark error; regularity is re-exported.
+
+Batched, results per pair in float64. Label maps are (B, 1, *S) of an integer dtype; the ddf is (B, N, *S) in voxels of
+the fixed grid, warped(x) = moving(x + ddf(x)).
+
+A label missing from an image is no score: it is NaN, and :func:`mean_over_labels` leaves it out. A label which the warp
+lost, present in the fixed map and not in the warped one, is the worst score: Dice 0, HD95 the image's diagonal.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from .errors import RegInputError
+from .regularity import Folds, NonDiffeomorphic, folds, ndv, non_diffeomorphic, sdlogj, sdlogj_l2r
+from .surface import percentile_distance, surface_distances
+
+__all__ = [
+    "Folds",
+    "NonDiffeomorphic",
+    "dice",
+    "folds",
+    "hd95_mm",
+    "landmark_errors_mm",
+    "mean_over_labels",
+    "ndv",
+    "non_diffeomorphic",
+    "present_labels",
+    "sdlogj",
+    "sdlogj_l2r",
+    "tre_mm",
+    "warp_label",
+]
+
+
+@torch.no_grad()
+def dice(
+    warped_label: Tensor, fixed_label: Tensor, labels: Sequence[int], moving_label: Tensor | None = None
+) -> Tensor:
+    """Dice overlap 2 |A and B| / (|A| + |B|) of each label; (B, L) in [0, 1].
+
+    Args:
+        warped_label: (B, 1, *S) integer map.
+        fixed_label: (B, 1, *S) integer map.
+        labels: the L distinct values to compare, background left out by whoever calls.
+        moving_label: (B, 1, *S_moving) integer map before the warp. With it a label is NaN where the fixed or the
+            moving map lacks it, which is Learn2Reg's rule; without it, only where fixed and warped map both do.
+
+    Returns:
+        (B, L) float64 on the device of ``fixed_label``, in the order of ``labels``.
+
+    Raises:
+        RegInputError: if a map is not of an integer dtype, shapes differ, or labels repeat.
+    """
+    fixed, warped = _compact_pair(warped_label, fixed_label, labels)
+    both = torch.where(fixed == warped, fixed, 0)
+    overlap, total = _count(both, len(labels)), _count(fixed, len(labels)) + _count(warped, len(labels))
+    missing = _missing(total == 0, fixed_label, moving_label, labels)
+    return (2 * overlap / total.double()).masked_fill(missing, torch.nan)
+
+
+@torch.no_grad()
+def hd95_mm(
+    warped_label: Tensor,
+    fixed_label: Tensor,
+    labels: Sequence[int],
+    spacing_mm: Sequence[float],
+    moving_label: Tensor | None = None,
+    lost_mm: float | None = None,
+) -> Tensor:
+    """95th percentile of the distance between the surfaces of each label, the larger of both ways; (B, L) in mm.
+
+    Surface elements are weighted by area, see ``common.surface``.
+
+    Args:
+        warped_label: (B, 1, *S) integer map, 2-D or 3-D.
+        fixed_label: (B, 1, *S) integer map.
+        labels: the L distinct values to compare.
+        spacing_mm: voxel size along each array axis; Learn2Reg passes ones, whatever the image.
+        moving_label: as for :func:`dice`.
+        lost_mm: the distance of a label that only one of the two maps has. None takes the diagonal of the image, which
+            no distance exceeds; Learn2Reg has ``math.inf``.
+
+    Returns:
+        (B, L) float64 on the device of ``fixed_label``; NaN by the rule of :func:`dice`.
+
+    Raises:
+        RegInputError: as :func:`dice`, or if spacing_mm does not have one positive number for each axis.
+    """
+    size = fixed_label.shape[2:]
+    _check_spacing(spacing_mm, size)
+    if lost_mm is None:
+        lost_mm = float(np.linalg.norm(np.multiply(size, spacing_mm)))
+    fixed, warped = (x.to(torch.int32).cpu().numpy() for x in _compact_pair(warped_label, fixed_label, labels))
+    rows = [_hd95_of_pair(w, f, len(labels), spacing_mm, lost_mm) for w, f in zip(warped, fixed, strict=True)]
+    values = torch.tensor(rows, dtype=torch.float64, device=fixed_label.device).view(len(rows), len(labels))
+    return values.masked_fill(_missing(values.isnan(), fixed_label, moving_label, labels), torch.nan)
+
+
+@torch.no_grad()
+def present_labels(label: Tensor, labels: Sequence[int]) -> Tensor:
+    """Which labels each map holds: (B, L) boolean.
+
+    Args:
+        label: (B, 1, *S) integer map.
+        labels: the L distinct values to look for.
+
+    Raises:
+        RegInputError: if the map is not (B, 1, *S) of an integer dtype, or labels repeat.
+    """
+    return _count(_compact(label, labels), len(labels)) > 0
+
+
+def mean_over_labels(values: Tensor, present: Tensor | None = None) -> Tensor:
+    """Mean of (B, L) scores over the labels that have one; (B,), NaN where none has.
+
+    Args:
+        values: (B, L); NaN is left out, an infinite value makes the mean infinite.
+        present: (B, L) boolean, what to average over besides; ``present_labels(fixed_label, labels)`` keeps a label out
+            that only the warped map has.
+    """
+    if present is not None:
+        values = values.masked_fill(~present, torch.nan)
+    return values.nanmean(dim=1)
+
+
+@torch.no_grad()
+def landmark_errors_mm(
+    ddf: Tensor,
+    fixed_keypoints: Tensor,
+    moving_keypoints: Tensor,
+    spacing_mm: Sequence[float],
+    interpolation: str = "linear",
+) -> Tensor:
+    """Distance of each warped landmark, fixed + ddf(fixed), from its counterpart in the moving image; (B, K) in mm.
+
+    Args:
+        ddf: (B, N, *S) in voxels.
+        fixed_keypoints: (B, K, N) voxel coordinates in array order.
+        moving_keypoints: (B, K, N) voxel coordinates in array order, on a grid of the same voxel size.
+        spacing_mm: voxel size along each array axis.
+        interpolation: how ddf is read between voxels. "linear" is what warping an image does; the field goes on
+            beyond the grid as on its border. "cubic" is Learn2Reg's: a spline through the voxels, zero beyond the grid;
+            on a rough field the two differ by tenths of a voxel.
+
+    Returns:
+        (B, K) float64 on the device of ``ddf``.
+
+    Raises:
+        RegInputError: if shapes do not fit, coordinates are not finite, or interpolation is another word.
+    """
+    ndim = _check_keypoints(ddf, fixed_keypoints, moving_keypoints)
+    _check_spacing(spacing_mm, ddf.shape[2:])
+    if interpolation not in ("linear", "cubic"):
+        raise RegInputError(f'interpolation is "{interpolation}", expected "linear" or "cubic".')
+    order, mode = {"linear": (1, "nearest"), "cubic": (3, "constant")}[interpolation]
+    fixed = fixed_keypoints.double().cpu()
+    field = torch.promote_types(ddf.dtype, torch.float32)  # scipy reads no half precision
+    moved = torch.stack(
+        [
+            torch.from_numpy(ndimage.map_coordinates(u.numpy(), x.numpy().T, np.float64, order, mode))
+            for pair, x in zip(ddf.to(field).cpu(), fixed, strict=True)
+            for u in pair
+        ]
+    ).view(len(fixed), ndim, -1)
+    offset = fixed + moved.mT - moving_keypoints.double().cpu()
+    return (offset * torch.tensor(spacing_mm, dtype=torch.float64)).norm(dim=2).to(ddf.device)
+
+
+def tre_mm(
+    ddf: Tensor,
+    fixed_keypoints: Tensor,
+    moving_keypoints: Tensor,
+    spacing_mm: Sequence[float],
+    interpolation: str = "linear",
+) -> Tensor:
+    """Target registration error: the mean of :func:`landmark_errors_mm` over the landmarks; (B,) in mm.
+
+    NaN without landmarks. Arguments and errors are those of :func:`landmark_errors_mm`.
+    """
+    return landmark_errors_mm(ddf, fixed_keypoints, moving_keypoints, spacing_mm, interpolation).mean(dim=1)
+
+
+@torch.no_grad()
+def warp_label(moving_label: Tensor, ddf: Tensor) -> Tensor:
+    """Nearest-neighbor warp of a label map by Learn2Reg's rule: halves go up, and what lies outside is 0.
+
+    Differs from ``common.spatial.warp(mode="nearest")``, where halves go to the even voxel. A position outside is one
+    beyond the outermost voxel centers, however little. Positions are computed in float64.
+
+    Args:
+        moving_label: (B, 1, *S_moving), any dtype.
+        ddf: (B, N, *S) in voxels.
+
+    Returns:
+        (B, 1, *S) in the dtype of ``moving_label``.
+
+    Raises:
+        RegInputError: if ddf does not fit the map's dimension and batch.
+    """
+    size = moving_label.shape[2:]
+    if moving_label.shape[:2] != (ddf.shape[0], 1) or ddf.ndim != moving_label.ndim or ddf.shape[1] != len(size):
+        raise RegInputError(
+            f"ddf is {list(ddf.shape)} for a moving_label {list(moving_label.shape)}, expected (B, 1, *S_moving) "
+            f"labels and a (B, {len(size)}, *S) field; add the batch axis or pick one channel."
+        )
+    out = [_nearest_above(label[0], field) for label, field in zip(moving_label, ddf, strict=True)]
+    return torch.stack(out).unsqueeze(1)
+
+
+def _nearest_above(label: Tensor, field: Tensor) -> Tensor:
+    """Labels (*S_moving) at floor(x + field(x) + 1/2), (N, *S); 0 outside."""
+    index = torch.zeros(field.shape[1:], dtype=torch.int64, device=field.device)
+    inside = torch.ones(field.shape[1:], dtype=torch.bool, device=field.device)
+    for axis, length in enumerate(label.shape):
+        start = torch.arange(field.shape[1 + axis], dtype=torch.float64, device=field.device)
+        at = field[axis] + start.view([-1] + [1] * (field.ndim - 2 - axis))
+        inside &= (at >= 0) & (at <= length - 1)
+        index = index * length + at.add_(0.5).floor_().long()
+    values = label.reshape(-1)[torch.where(inside, index, 0)]
+    return torch.where(inside, values, torch.zeros_like(values))
+
+
+def _compact_pair(warped_label: Tensor, fixed_label: Tensor, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
+    if warped_label.shape != fixed_label.shape:
+        raise RegInputError(
+            f"warped_label is {list(warped_label.shape)} and fixed_label {list(fixed_label.shape)}, expected one "
+            "shape; warp the moving label onto the fixed grid first."
+        )
+    return _compact(fixed_label, labels), _compact(warped_label, labels)
+
+
+def _compact(label: Tensor, labels: Sequence[int]) -> Tensor:
+    """Each voxel's place in ``labels``, counted from 1, and 0 for every other value; (B, *S) int64."""
+    if label.is_floating_point() or label.is_complex() or label.ndim < 4 or label.shape[1] != 1:
+        raise RegInputError(
+            f"a label map is {label.dtype} {list(label.shape)}, expected an integer dtype and (B, 1, *S); "
+            "round it and convert it with .long()."
+        )
+    values = torch.tensor(list(labels), dtype=torch.int64, device=label.device)
+    if values.numel() == 0 or values.unique().numel() != values.numel():
+        raise RegInputError(f"labels are {list(labels)}, expected at least one value and none twice.")
+    values, order = values.sort()
+    voxels = label[:, 0].long()
+    at = torch.searchsorted(values, voxels).clamp_(max=len(values) - 1)
+    return torch.where(values[at] == voxels, order[at] + 1, 0)
+
+
+def _count(compact: Tensor, length: int) -> Tensor:
+    """Voxels of each label, (B, L), of a map from :func:`_compact`."""
+    return torch.stack([torch.bincount(pair.flatten(), minlength=length + 1)[1:] for pair in compact])
+
+
+def _missing(empty: Tensor, fixed_label: Tensor, moving_label: Tensor | None, labels: Sequence[int]) -> Tensor:
+    if moving_label is None:
+        return empty
+    return ~(present_labels(fixed_label, labels) & present_labels(moving_label, labels))
+
+
+def _hd95_of_pair(
+    warped: np.ndarray, fixed: np.ndarray, length: int, spacing_mm: Sequence[float], lost_mm: float
+) -> list[float]:
+    boxes = zip(ndimage.find_objects(warped, length), ndimage.find_objects(fixed, length), strict=True)
+    return [_hd95_of_label(warped, fixed, k, box, spacing_mm, lost_mm) for k, box in enumerate(boxes, start=1)]
+
+
+def _hd95_of_label(warped, fixed, value: int, boxes, spacing_mm: Sequence[float], lost_mm: float) -> float:
+    if None in boxes:
+        return float("nan") if boxes == (None, None) else lost_mm
+    box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*boxes, strict=True))
+    between = surface_distances(warped[box] == value, fixed[box] == value, spacing_mm)
+    return max(
+        percentile_distance(between.first_to_second, between.first_areas, 95),
+        percentile_distance(between.second_to_first, between.second_areas, 95),
+    )
+
+
+def _check_spacing(spacing_mm: Sequence[float], size: Sequence[int]) -> None:
+    if len(spacing_mm) != len(size) or not all(0 < step < float("inf") for step in spacing_mm):
+        raise RegInputError(
+            f"spacing_mm is {list(spacing_mm)}, expected {len(size)} positive numbers in the order of the array axes."
+        )
+
+
+def _check_keypoints(ddf: Tensor, fixed_keypoints: Tensor, moving_keypoints: Tensor) -> int:
+    ndim = ddf.ndim - 2
+    expected = (ddf.shape[0], fixed_keypoints.shape[1] if fixed_keypoints.ndim == 3 else "K", ndim)
+    if ddf.shape[1] != ndim or not expected == tuple(fixed_keypoints.shape) == tuple(moving_keypoints.shape):
+        raise RegInputError(
+            f"fixed_keypoints are {list(fixed_keypoints.shape)} and moving_keypoints {list(moving_keypoints.shape)} "
+            f"for a ddf {list(ddf.shape)}, expected (B, K, N) points in pairs and a (B, N, *S) field."
+        )
+    if not (fixed_keypoints.isfinite().all() and moving_keypoints.isfinite().all()):
+        raise RegInputError("keypoints hold NaN or infinite coordinates, expected finite ones; drop those landmarks.")
+    return ndim

@@ -1,0 +1,258 @@
+"""Reading scans with suspicion: whatever is wrong with a file is said in one sentence before any work starts.
+
+nibabel accepts a good deal that ruins a registration without a word: bytes lost or flipped inside a gzip stream (it never
+reaches the checksum), four-dimensional and complex images, NaN voxels, affines that it made up itself.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from .errors import RegInputError
+
+__all__ = ["Volume", "check_image", "check_label", "collect_findings", "refuse_findings"]
+
+CHUNK = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_VOXELS = 512**3  # a larger header is more often damaged than true
+MIN_SIZE = 2  # voxels along an axis: one slice has no gradient
+AFFINE_ATOL = 1e-3  # mm or its ratio: float32 headers round about 1e-5
+LABEL_ATOL = 1e-3  # distance of a stored label from an integer
+MIN_CONDITION = 1e-6  # smallest over largest singular value of an affine that still can be inverted in float32
+DISPLACEMENT_INTENTS = ("displacement vector", "vector")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan that has passed: ``voxels`` (X, Y, Z), float32 for images and integers for labels, and the RAS mm ``affine``."""
+
+    path: Path
+    voxels: np.ndarray
+    affine: np.ndarray
+
+
+def check_image(path: Path | str, *, assume_affine: bool = False, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Read a three-dimensional NIfTI or MGH image to its last byte.
+
+    Args:
+        path: the file.
+        assume_affine: accept a NIfTI file that states no position at all, with the one nibabel makes up.
+        max_voxels: largest number of voxels that a header may claim.
+
+    Raises:
+        RegInputError: if the file is missing, damaged, not three-dimensional, RGB or complex, holds NaN or infinite
+            voxels or one value only, or has no valid affine. The message says what was found, expected and to do.
+    """
+    path = Path(path)
+    image = open_image(path, assume_affine, max_voxels)
+    voxels = read_voxels(path, image)
+    infinite = ~np.isfinite(voxels)
+    if infinite.any():
+        raise RegInputError(
+            f"{path} has {infinite.sum()} NaN or infinite voxels, the first at {tuple(map(int, np.argwhere(infinite)[0]))}"
+            f"; expected finite intensities; replace them, for instance by 0 outside the body."
+        )
+    if voxels.min() == voxels.max():
+        raise RegInputError(
+            f"{path} holds the one value {voxels.flat[0]:g}, expected an image with contrast; check how it was exported."
+        )
+    return Volume(path, voxels.astype(np.float32), image.affine)
+
+
+def check_label(path: Path | str, image: Volume | None = None, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Read a label map to its last byte and hold it against its image's grid.
+
+    Args:
+        path: the file.
+        image: what :func:`check_image` returned for the image; ``None`` skips the comparison.
+        max_voxels: largest number of voxels that a header may claim.
+
+    Raises:
+        RegInputError: as :func:`check_image`, and if a value is fractional, negative or beyond int32, if no voxel is
+            labelled, or if the grid is not the image's.
+    """
+    path = Path(path)
+    file = open_image(path, image is not None, max_voxels)
+    voxels = read_voxels(path, file)
+    rounded = label_values(path, voxels)
+    if image is not None and (
+        rounded.shape != image.voxels.shape or not np.allclose(file.affine, image.affine, atol=AFFINE_ATOL)
+    ):
+        raise RegInputError(
+            f"{path} has the grid {grid_text(rounded, file.affine)}, expected that of {image.path}, "
+            f"{grid_text(image.voxels, image.affine)}; resample the labels onto the image with nearest neighbour."
+        )
+    return Volume(path, rounded, file.affine)
+
+
+def collect_findings(checks: Iterable[Callable[[], object]]) -> list[str]:
+    """Run every check and return the sentences of those that failed, so that a person hears of all at once.
+
+    Example:
+        ``collect_findings([partial(check_image, "a.nii.gz"), partial(check_image, "b.nii.gz")])``
+    """
+    findings = []
+    for check in checks:
+        try:
+            check()
+        except RegInputError as error:
+            findings.append(str(error))
+    return findings
+
+
+def refuse_findings(findings: list[str], what: str) -> None:
+    """Raise one RegInputError that numbers all ``findings`` about ``what``; return if there are none."""
+    if len(findings) == 1:
+        raise RegInputError(findings[0])
+    if findings:
+        lines = "\n".join(f"  {k}. {finding}" for k, finding in enumerate(findings, 1))
+        raise RegInputError(f"{what}: {len(findings)} findings, expected none; mend these and start again.\n{lines}")
+
+
+def open_image(path: Path, assume_affine: bool, max_voxels: int) -> nib.spatialimages.SpatialImage:
+    """The image with a believable header, its bytes complete; voxels still on disk."""
+    check_file(path)
+    try:
+        image = nib.load(path)
+        shape = tuple(int(n) for n in image.shape)
+    except (ImageFileError, HeaderDataError, OverflowError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+        raise RegInputError(
+            f"{path} is not an image that can be read ({first_line(error)}), expected NIfTI or MGH; convert or fetch it again."
+        ) from error
+    check_shape(path, image, shape, max_voxels)
+    check_type(path, image)
+    check_affine(path, image, assume_affine)
+    check_bytes(path, image)
+    return image
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file, an empty one, a web page, and a name that contradicts the content."""
+    if path.is_dir():
+        raise RegInputError(f"{path} is a folder, expected one image file; convert DICOM series with dcm2niix first.")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise RegInputError(f"{path} cannot be opened ({error.strerror}), expected an image file; check the path.") from error
+    if not head:
+        raise RegInputError(f"{path} is empty, expected an image; fetch it again.")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise RegInputError(f"{path} is a web page, expected an image; was the download behind a login?")
+    if is_gzip_name(path) != head.startswith(GZIP_MAGIC):
+        kind = "not compressed" if is_gzip_name(path) else "gzip-compressed"
+        raise RegInputError(f"{path} is {kind}, its name says otherwise; rename it to match its content.")
+
+
+def is_gzip_name(path: Path) -> bool:
+    return path.suffix.lower() in (".gz", ".mgz")
+
+
+def check_shape(path: Path, image: nib.spatialimages.SpatialImage, shape: tuple[int, ...], max_voxels: int) -> None:
+    """Three axes of two voxels and more, after trailing axes of length one."""
+    squeezed = shape[:3] + tuple(n for n in shape[3:] if n != 1)
+    if len(shape) == 5 and image.header.get_intent()[0] in DISPLACEMENT_INTENTS:
+        raise RegInputError(f"{path} is a displacement field {shape}, expected an image; name the image it belongs to.")
+    if len(squeezed) != 3:
+        raise RegInputError(f"{path} has shape {shape}, expected three axes; choose one volume of it.")
+    if min(squeezed) < MIN_SIZE:
+        raise RegInputError(f"{path} has shape {shape}, expected {MIN_SIZE} voxels or more along each axis; choose a volume.")
+    if np.prod(squeezed, dtype=float) > max_voxels:
+        raise RegInputError(f"{path} claims {shape} voxels, expected at most {max_voxels}; crop it or raise the limit.")
+
+
+def check_type(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+    """Real numbers, one a voxel."""
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iufb":
+        kind = "RGB" if dtype.kind == "V" else str(dtype)
+        raise RegInputError(f"{path} holds {kind} voxels, expected one real number each; convert it to grey values.")
+
+
+def check_affine(path: Path, image: nib.spatialimages.SpatialImage, assume_affine: bool) -> None:
+    """An affine that the file states, finite and invertible."""
+    header = image.header
+    if not assume_affine and isinstance(header, nib.Nifti1Header) and not header["sform_code"] and not header["qform_code"]:
+        raise RegInputError(
+            f"{path} states no position (sform and qform codes are 0), expected a valid affine; set one with your scanner's "
+            f"orientation, since left and right cannot be told apart otherwise."
+        )
+    matrix = image.affine[:3, :3]
+    singular = np.linalg.svd(matrix, compute_uv=False) if np.isfinite(image.affine).all() else np.zeros(3)
+    if singular[-1] <= MIN_CONDITION * max(singular[0], 1e-30):  # 1e-30: a matrix of zeros is singular as well
+        raise RegInputError(f"{path} has the affine {image.affine.tolist()}, expected an invertible one; repair its header.")
+
+
+def check_bytes(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+    """As many bytes as the header claims; of a gzip stream, down to its checksum."""
+    dataobj = image.dataobj
+    expected = int(dataobj.offset + np.prod(image.shape, dtype=np.int64) * image.get_data_dtype().itemsize)
+    found = gzip_length(path, expected) if is_gzip_name(path) else data_file(image, path).stat().st_size
+    if found < expected:
+        raise RegInputError(f"{path} holds {found} bytes, its header claims {expected}; it is cut short, fetch it again.")
+
+
+def data_file(image: nib.spatialimages.SpatialImage, path: Path) -> Path:
+    """Where the voxels are: the ``.img`` of a pair, else the file itself."""
+    return Path(image.file_map["image"].filename or path)
+
+
+def gzip_length(path: Path, enough: int) -> int:
+    """Length of the content, every member's checksum compared; bytes behind the last member are ignored.
+
+    Reading stops when the content is twice as long as ``enough`` bytes: a stream that goes on is no scan.
+    """
+    total, stream, pending = 0, zlib.decompressobj(wbits=31), b""
+    with open(path, "rb") as file:
+        while chunk := pending or file.read(CHUNK):
+            try:
+                total += len(stream.decompress(chunk))
+            except zlib.error as error:
+                raise RegInputError(f"{path} is damaged ({error}), expected a sound gzip stream; fetch it again.") from error
+            if total > 2 * enough + CHUNK:
+                raise RegInputError(f"{path} unpacks to more than {total} bytes, its header claims {enough}; fetch it again.")
+            pending = b""
+            if stream.eof:
+                pending = stream.unused_data or file.read(CHUNK)
+                if not pending.startswith(GZIP_MAGIC):
+                    return total
+                stream = zlib.decompressobj(wbits=31)
+    raise RegInputError(f"{path} ends before its gzip checksum, expected a whole file; fetch it again.")
+
+
+def read_voxels(path: Path, image: nib.spatialimages.SpatialImage) -> np.ndarray:
+    """The scaled voxels with three axes."""
+    try:
+        voxels = np.asarray(image.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
+        raise RegInputError(f"{path} cannot be read ({first_line(error)}), expected voxels; fetch it again.") from error
+    return voxels.reshape(voxels.shape[:3])
+
+
+def label_values(path: Path, voxels: np.ndarray) -> np.ndarray:
+    """The labels as int32 (or as stored, where that is a smaller integer)."""
+    if voxels.dtype.kind == "f":
+        if not np.isfinite(voxels).all() or np.abs(voxels - np.round(voxels)).max() > LABEL_ATOL:
+            raise RegInputError(f"{path} has fractional labels, expected integers; resample with nearest neighbour.")
+        voxels = np.round(voxels)
+    low, high = float(voxels.min()), float(voxels.max())
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise RegInputError(f"{path} has labels from {low:g} to {high:g}, expected 0 to 2147483647; renumber them.")
+    if high == 0:
+        raise RegInputError(f"{path} has no labelled voxel, expected one at least; check that it belongs to its image.")
+    return voxels.astype(np.int32)
+
+
+def grid_text(voxels: np.ndarray, affine: np.ndarray) -> str:
+    return f"{voxels.shape} with affine {np.round(affine[:3], 4).tolist()}"
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

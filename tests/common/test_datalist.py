@@ -1,0 +1,179 @@
+import json
+
+import pytest
+import torch
+
+from common.datalist import read_datalist, read_header, read_keypoints
+from common.errors import RegInputError
+
+HEADER = {"name": "tiny", "orientation": "LIA", "spacing_mm": [1, 1.5, 2], "labels": {"1": "one", "7": "seven"}}
+SUBJECTS = [{"image": "images/a.nii.gz", "label": "labels/a.nii.gz"}, {"image": "images/b.nii.gz"}]
+PAIR = {"fixed": "images/c.nii.gz", "moving": "images/d.nii.gz", "fixed_label": "labels/c.nii.gz"}
+FILES = [
+    "images/a.nii.gz",
+    "images/b.nii.gz",
+    "images/c.nii.gz",
+    "images/d.nii.gz",
+    "labels/a.nii.gz",
+    "labels/c.nii.gz",
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write(folder, **changes):
+    content = HEADER | {"training": SUBJECTS, "validation": [PAIR]} | changes
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+def test_paths_are_absolute_and_below_the_folder(folder):
+    items = read_datalist(write(folder), "training")
+    assert items[0] == {"image": str(folder / "images/a.nii.gz"), "label": str(folder / "labels/a.nii.gz")}
+
+
+def test_relative_folder_gives_absolute_paths(folder, monkeypatch):
+    write(folder)
+    monkeypatch.chdir(folder.parent)
+    assert read_datalist(folder.name, "validation")[0]["moving"] == str(folder / "images/d.nii.gz")
+
+
+def test_header_has_whole_numbers_as_label_values(folder):
+    header = read_header(write(folder, modality="MR"))
+    assert header["labels"] == {1: "one", 7: "seven"} and header["spacing_mm"] == [1.0, 1.5, 2.0]
+    assert header["modality"] == "MR" and "training" not in header
+
+
+def test_missing_file_names_the_command_that_writes_it(tmp_path):
+    with pytest.raises(RegInputError, match=f"regbundles data prepare <dataset> --out {tmp_path}"):
+        read_datalist(str(tmp_path), "training")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_byte_order_mark_and_crlf_are_accepted(folder, encoding):
+    text = json.dumps(HEADER | {"training": SUBJECTS}, indent=1).replace("\n", "\r\n")
+    (folder / "datalist.json").write_bytes(text.encode(encoding))
+    assert len(read_datalist(str(folder), "training")) == 2
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ('{"name": ', "Expecting value"),
+        ('{"name": "a", "name": "b"}', "key 'name' is there twice"),
+        ('{"spacing_mm": [NaN]}', "the number NaN"),
+        ("[]", "JSON list"),
+        ("<html>", "Expecting value"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_what_is_no_json_object_is_refused(tmp_path, text, reason):
+    (tmp_path / "datalist.json").write_text(text)
+    with pytest.raises(RegInputError, match=reason):
+        read_datalist(str(tmp_path), "training")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "datalist.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RegInputError, match="is not a datalist"):
+        read_header(str(tmp_path))
+
+
+def test_missing_section_names_those_that_are_there(folder):
+    with pytest.raises(RegInputError, match=r"\['training', 'validation'\], expected 'testing'"):
+        read_datalist(write(folder), "testing")
+
+
+BROKEN = [
+    ({"training": {}}, "training is a dict, expected a list"),
+    ({"training": ["a"]}, r"training\[0\] is a str, expected an object"),
+    ({"training": [{"label": "labels/a.nii.gz"}]}, r"training\[0\] has no 'image'"),
+    ({"training": [{"image": 3}]}, r"training\[0\] has image 3, expected a path"),
+    ({"training": [{"image": "images/a.nii.gz", "lable": "x"}]}, "unknown key 'lable'"),
+    ({"training": [{"image": "../a.nii.gz"}]}, "below the datalist's folder"),
+    ({"training": [{"image": "/a.nii.gz"}]}, "below the datalist's folder"),
+    ({"training": [SUBJECTS[0], SUBJECTS[0]]}, "training has 'images/a.nii.gz' 2 times"),
+    ({"training": [*SUBJECTS, {"image": "images/e.nii.gz"}]}, r"training\[2\] image 'images/e.nii.gz' does not exist"),
+    ({"training": [{"image": "images"}]}, r"image 'images' does not exist"),
+    ({"validation": [{"fixed": "images/c.nii.gz"}]}, r"validation\[0\] has no 'moving'"),
+    ({"validation": [{"fixed": "images/c.nii.gz", "moving": "images/c.nii.gz"}]}, "as fixed and moving"),
+    ({"validation": [{"fixed": "images/a.nii.gz", "moving": "images/c.nii.gz"}]}, "training and validation share"),
+    (
+        {"testing": [{"fixed": "images/d.nii.gz", "moving": "./images/b.nii.gz"}]},
+        "training and testing share 'images/b",
+    ),
+    (
+        {"testing": [{"fixed": "images/d.nii.gz", "moving": "images/e.nii.gz"}]},
+        "validation and testing share 'images/d",
+    ),
+]
+
+
+@pytest.mark.parametrize("change, finding", BROKEN, ids=[finding for _, finding in BROKEN])
+def test_each_breach_of_the_contract_is_found(folder, change, finding):
+    with pytest.raises(RegInputError, match=finding):
+        read_datalist(write(folder, **change), "training")
+
+
+def test_all_findings_come_at_once_in_one_line(folder):
+    items = [{"image": "images/x.nii.gz"}, {"image": "images/y.nii.gz"}]
+    with pytest.raises(RegInputError) as error:
+        read_datalist(write(folder, training=items, validation=[PAIR, PAIR | {"fixed_label": "z"}]), "training")
+    first = str(error.value)
+    with pytest.raises(RegInputError) as error:
+        read_datalist(write(folder, training=items), "training")
+    assert "validation has" in first and "\n" not in first
+    assert "x.nii.gz" in str(error.value) and "y.nii.gz" in str(error.value)
+
+
+def test_files_of_another_section_may_be_missing(folder):
+    change = {"testing": [{"fixed": "images/p.nii.gz", "moving": "images/q.nii.gz"}]}
+    assert len(read_datalist(write(folder, **change), "training")) == 2
+
+
+def test_the_atlas_may_be_in_every_section(folder):
+    pair = {"fixed": "images/c.nii.gz", "moving": "images/a.nii.gz"}
+    assert read_datalist(write(folder, validation=[pair], atlas="images/a.nii.gz"), "validation")
+
+
+def test_training_may_hold_pairs(folder):
+    pair = {"fixed": "images/a.nii.gz", "moving": "images/b.nii.gz"}
+    assert read_datalist(write(folder, training=[pair]), "training")[0]["fixed"] == str(folder / "images/a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "change, finding",
+    [
+        ({"orientation": "LIP "}, "orientation"),
+        ({"orientation": "LRA"}, "orientation"),
+        ({"orientation": None}, "orientation"),
+        ({"spacing_mm": [1, 1]}, "spacing_mm"),
+        ({"spacing_mm": [1, 1, 0]}, "spacing_mm"),
+        ({"spacing_mm": [1, 1, True]}, "spacing_mm"),
+        ({"spacing_mm": 1}, "spacing_mm"),
+        ({"name": 3}, "name is 3"),
+        ({"labels": {"one": "1"}}, "labels"),
+        ({"labels": ["one"]}, "labels"),
+    ],
+)
+def test_wrong_header_is_refused(folder, change, finding):
+    with pytest.raises(RegInputError, match=finding):
+        read_header(write(folder, **change))
+
+
+def test_keypoints_are_one_landmark_a_line(tmp_path):
+    (tmp_path / "p.csv").write_text("1.5,2,3\r\n4,5,6\r\n")
+    assert torch.equal(read_keypoints(str(tmp_path / "p.csv"), 3), torch.tensor([[1.5, 2, 3], [4, 5, 6]]))
+
+
+@pytest.mark.parametrize("text", ["x,y,z\n1,2,3\n", "1,2\n", "1,2,nan\n", "", "1,2,3\n4,5\n"])
+def test_other_tables_are_no_keypoints(tmp_path, text):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(RegInputError, match=r"p\.csv"):
+        read_keypoints(str(tmp_path / "p.csv"), 3)

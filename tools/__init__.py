@@ -1,0 +1,1 @@
+"""Commands around the bundles; they import `common`, and nothing imports them."""
