@@ -8,16 +8,22 @@ from dataclasses import dataclass
 
 import itk
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from .errors import RegInputError, RegNumericsError
 
 __all__ = ["AffineResult", "register_affine"]
 
+RIGID_LEVELS_MM = (8.0, 4.0)
 LEVELS_MM = (8.0, 4.0, 2.0)  # working resolution of each level; a grid coarser than that stays as it is
-SAMPLES = 60_000
+SAMPLES = 60_000  # voxels per level that enter the histogram: more changes the result by less than its spread
 MIN_SIZE = 12  # voxels that shrinking leaves along an axis
 ITERATIONS = 200
 BINS = 48
+SIGMA = 0.5
+RELAX = 0.6
+MINSTEP = 1e-4
+LR = None
 
 
 @dataclass(frozen=True)
@@ -50,65 +56,76 @@ def register_affine(
     start = initial
     if start is None:
         start = moments_start(fixed, moving, fixed_mask, moving_mask)
-    images = [to_itk(normalize(array, mask), affine) for (array, affine), mask in ((fixed, fixed_mask), (moving, moving_mask))]
-    masks = [None if m is None else to_spatial_object(m, a) for m, (_, a) in ((fixed_mask, fixed), (moving_mask, moving))]
     center = world_center(*fixed, fixed_mask)
+    pyr = [pyramid(normalize(a, None), aff, m) for (a, aff), m in ((fixed, fixed_mask), (moving, moving_mask))]
     transform = rigid_transform(ndim, center, start)
-    n, value = optimize(transform, images, masks, fixed, LEVELS_MM[:2] if not rigid else LEVELS_MM, seed, threads)
+    n = 0
+    for k, mm in enumerate(LEVELS_MM):
+        if mm in RIGID_LEVELS_MM or rigid:
+            i, value = optimize(transform, pyr[0][k], pyr[1][k], seed, threads); n += i
     if not rigid:
         transform = affine_transform(ndim, center, to_matrix(transform))
-        k, value = optimize(transform, images, masks, fixed, LEVELS_MM, seed, threads)
-        n += k
+        for k, mm in enumerate(LEVELS_MM):
+            i, value = optimize(transform, pyr[0][k], pyr[1][k], seed, threads); n += i
     return AffineResult(to_matrix(transform), value, n)
 
 
-def optimize(transform, images, masks, fixed, levels, seed, threads):
-    ndim = images[0].GetImageDimension()
+def pyramid(array, affine, mask):
+    """coarse to fine list of (itk image, mask object)"""
+    out = []
+    spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
+    n = array.ndim
+    for mm in reversed(LEVELS_MM):
+        f = np.clip(np.round(mm / spacing), 1, np.maximum(1, np.array(array.shape) // MIN_SIZE)).astype(int)
+        sm = gaussian_filter(array, SIGMA * np.where(f > 1, f, 0))
+        sl = tuple(slice(None, None, int(k)) for k in f)
+        array = sm[sl]; affine = affine.copy(); affine[:n, :n] = affine[:n, :n] * f; spacing = spacing * f
+        if mask is not None: mask = mask[sl]
+        out.append((to_itk(array, affine), None if mask is None else to_spatial_object(mask, affine)))
+    return out[::-1]
+
+
+def optimize(transform, fixed, moving, seed, threads):
+    ndim = fixed[0].GetImageDimension()
     image_type = itk.Image[itk.F, ndim]
     metric = itk.MattesMutualInformationImageToImageMetricv4[image_type, image_type].New()
     metric.SetNumberOfHistogramBins(BINS)
     metric.SetUseMovingImageGradientFilter(False)
     metric.SetUseFixedImageGradientFilter(False)
     metric.SetMaximumNumberOfWorkUnits(threads)
-    if masks[0] is not None:
-        metric.SetFixedImageMask(masks[0])
-    if masks[1] is not None:
-        metric.SetMovingImageMask(masks[1])
+    if fixed[1] is not None:
+        metric.SetFixedImageMask(fixed[1])
+    if moving[1] is not None:
+        metric.SetMovingImageMask(moving[1])
     scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New()
     scales.SetMetric(metric)
     optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New()
     optimizer.SetScalesEstimator(scales)
-    optimizer.SetDoEstimateLearningRateOnce(True)
+    optimizer.SetDoEstimateLearningRateOnce(LR is None)
+    if LR: optimizer.SetLearningRate(LR)
     optimizer.SetDoEstimateLearningRateAtEachIteration(False)
     optimizer.SetNumberOfIterations(ITERATIONS)
-    optimizer.SetRelaxationFactor(0.6)
-    optimizer.SetMinimumStepLength(1e-4)
+    optimizer.SetRelaxationFactor(RELAX)
+    optimizer.SetMinimumStepLength(MINSTEP)
     optimizer.SetGradientMagnitudeTolerance(1e-6)
     optimizer.SetReturnBestParametersAndValue(True)
     method = itk.ImageRegistrationMethodv4[image_type, image_type].New()
-    method.SetFixedImage(images[0]); method.SetMovingImage(images[1])
+    method.SetFixedImage(fixed[0]); method.SetMovingImage(moving[0])
     method.SetMetric(metric); method.SetOptimizer(optimizer)
     method.SetInitialTransform(transform); method.InPlaceOn()
-    method.SetNumberOfLevels(len(levels))
-    spacing = np.linalg.norm(fixed[1][:-1, :-1], axis=0)
-    size = np.array(fixed[0].shape)
-    for k, mm in enumerate(levels):
-        factors = np.clip(np.round(mm / spacing), 1, np.maximum(1, size // MIN_SIZE)).astype(int)
-        method.SetShrinkFactorsPerDimension(k, [int(f) for f in factors])
-    sig = [mm/2 for mm in levels]
-    method.SetSmoothingSigmasPerLevel(sig)
-    method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
-    counts = []
-    for mm in levels:
-        factors = np.clip(np.round(mm / spacing), 1, np.maximum(1, size // MIN_SIZE))
-        counts.append(float(min(1.0, SAMPLES / np.prod(size // factors))))
-    if min(counts) < 1:
+    method.SetNumberOfLevels(1)
+    method.SetShrinkFactorsPerLevel([1])
+    method.SetSmoothingSigmasPerLevel([0])
+    share = SAMPLES / np.prod(itk.size(fixed[0]))
+    if share < 1:
         method.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_RANDOM)
-        method.SetMetricSamplingPercentagePerLevel(counts)
+        method.SetMetricSamplingPercentage(float(share))
     method.MetricSamplingReinitializeSeed(seed)
-    total=[0]
     method.Update()
+    global LOG
+    LOG.append((itk.size(fixed[0])[0], optimizer.GetCurrentIteration(), optimizer.GetValue(), optimizer.GetStopConditionDescription()[-60:]))
     return optimizer.GetCurrentIteration(), float(optimizer.GetCurrentMetricValue())
+LOG=[]
 
 
 def to_itk(array, affine):

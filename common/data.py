@@ -14,7 +14,7 @@ from monai.transforms import Compose, Randomizable
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .datalist import PAIR_KEYS, PARTS, SUBJECT_KEYS, check_datalist, read_datalist, read_header, read_keypoints
+from .datalist import PAIR_KEYS, SUBJECT_KEYS, check_datalist, read_datalist, read_header, read_keypoints, subject_of
 from .errors import RegInputError
 
 __all__ = ["PairDataset", "check_datalist", "read_datalist", "read_header", "read_keypoints"]
@@ -174,12 +174,6 @@ def check_items(data: Sequence[dict], pairing: str, atlas: int) -> None:
         )
     if pairing == "atlas" and not 0 <= atlas < len(data):
         raise RegInputError(f"atlas is {atlas}, expected the index of one of the {len(data)} subjects.")
-
-
-def subject_of(pair: dict, role: str) -> dict:
-    """The fixed or the moving half of a pair, as a subject."""
-    keys = {"image": role} | {part: f"{role}_{part}" for part in PARTS}
-    return {key: pair[name] for key, name in keys.items() if name in pair}
 
 
 def is_random(transform: object) -> bool:

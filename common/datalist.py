@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .errors import RegInputError
+from .preflight import check_image, check_label, findings, refuse
 
 __all__ = [
     "PAIR_KEYS",
@@ -56,11 +57,11 @@ def read_datalist(dataset_dir: str, section: str) -> list[dict[str, str]]:
             f"{root / 'datalist.json'} has the sections {[s for s in SECTIONS if s in content]}, expected '{section}'; "
             f"add it or name another section."
         )
-    findings = structure_findings(content)
-    if not findings:
-        findings = overlap_findings(content) + missing_files(root, content[section], section)
-    if findings:
-        raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(findings)}; mend the file.")
+    breaches = structure_findings(content)
+    if not breaches:
+        breaches = overlap_findings(content) + missing_files(root, content[section], section)
+    if breaches:
+        raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(breaches)}; mend the file.")
     paths = (*SUBJECT_KEYS, *PAIR_KEYS)
     return [{k: str(root / v) if k in paths else v for k, v in item.items()} for item in content[section]]
 
@@ -77,33 +78,73 @@ def read_header(dataset_dir: str) -> dict:
     """
     root, content = load_json(dataset_dir)
     header = {key: value for key, value in content.items() if key not in SECTIONS}
-    findings = header_findings(header)
-    if findings:
-        raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(findings)}; mend the file.")
+    breaches = header_findings(header)
+    if breaches:
+        raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(breaches)}; mend the file.")
     header["spacing_mm"] = [float(s) for s in header["spacing_mm"]]
     header["labels"] = {int(value): name for value, name in header.get("labels", {}).items()}
     return header
 
 
 def check_datalist(items: Sequence[dict]) -> None:
-    """Open every image and label of a list, before anything is trained or evaluated on it.
+    """Open every file of a list to its last byte, before anything is trained or evaluated on it.
 
     Args:
         items: subjects or pairs with absolute paths, as :func:`read_datalist` returns them.
 
     Raises:
-        RegInputError: naming every file that cannot be used, and why.
+        RegInputError: with one sentence for each file that cannot be used: a damaged image, labels that are not on
+            their image's grid, landmarks outside it or not as many as their partner's.
     """
-    from .preflight import check_image, check_label, collect  # reads each file once: imported where it is needed
-
-    checks = {}
+    sentences, seen = [], set()
     for item in items:
-        for key, path in item.items():
-            if key in ("image", "fixed", "moving"):
-                checks[path] = (check_image, path)
-            elif key.endswith("label"):
-                checks[path] = (check_label, path)
-    collect([(check, path) for check, path in checks.values()])
+        subjects = [subject_of(item, role) for role in ("fixed", "moving")] if "fixed" in item else [item]
+        for subject in subjects:
+            paths = tuple(subject.get(key) for key in SUBJECT_KEYS)
+            sentences += [] if paths in seen else subject_findings(subject)
+            seen.add(paths)
+        if len(subjects) == 2 and all("keypoints" in subject for subject in subjects):
+            sentences += findings([(check_counts, *(subject["keypoints"] for subject in subjects))])
+    refuse(sentences)
+
+
+def subject_findings(subject: dict) -> list[str]:
+    """One sentence for each file of a subject that cannot be used; without an image the others are not looked at."""
+    try:
+        volume = check_image(subject["image"])
+    except RegInputError as error:
+        return [str(error)]
+    checks = [(check_label, subject[key], volume) for key in ("label", "mask") if key in subject]
+    if "keypoints" in subject:
+        checks.append((check_keypoints, subject["keypoints"], volume.voxels.shape))
+    return findings(checks)
+
+
+def check_keypoints(keypoints: str, size: tuple[int, ...]) -> None:
+    """Raise RegInputError unless every landmark lies in its image of ``size`` voxels."""
+    size = np.array(size)
+    points = read_keypoints(keypoints, len(size)).numpy()
+    outside = ((points < -0.5) | (points > size - 0.5)).any(axis=1)
+    if outside.any():
+        raise RegInputError(
+            f"{keypoints} has {outside.sum()} landmarks outside its image, the first {points[outside][0].tolist()} of "
+            f"{size.tolist()}, expected voxel coordinates from 0; convert them if they are millimetres."
+        )
+
+
+def check_counts(fixed: str, moving: str) -> None:
+    """Raise RegInputError unless two tables of landmarks have as many lines."""
+    counts = [sum(map(bool, map(str.strip, Path(path).read_text().splitlines()))) for path in (fixed, moving)]
+    if counts[0] != counts[1]:
+        raise RegInputError(
+            f"{fixed} has {counts[0]} landmarks and {moving} {counts[1]}, expected as many; match them line by line."
+        )
+
+
+def subject_of(pair: dict, role: str) -> dict:
+    """The fixed or the moving half of a pair, as a subject."""
+    keys = {"image": role} | {part: f"{role}_{part}" for part in PARTS}
+    return {key: pair[name] for key, name in keys.items() if name in pair}
 
 
 def read_keypoints(path: str, ndim: int) -> Tensor:
@@ -161,19 +202,19 @@ def refuse_constant(name: str) -> None:
 
 def header_findings(header: dict) -> list[str]:
     """What is wrong with name, orientation, spacing_mm and labels."""
-    findings = []
+    breaches = []
     if not isinstance(header.get("name"), str):
-        findings.append(f"name is {header.get('name')!r}, expected a text")
+        breaches.append(f"name is {header.get('name')!r}, expected a text")
     codes, spacing = header.get("orientation"), header.get("spacing_mm")
     axes = [next((i for i, pair in enumerate(("LR", "PA", "IS")) if c in pair), None) for c in str(codes)]
     if not isinstance(codes, str) or len(axes) not in (2, 3) or None in axes or len(set(axes)) != len(axes):
-        findings.append(f"orientation is {codes!r}, expected axis codes such as 'LIA'")
+        breaches.append(f"orientation is {codes!r}, expected axis codes such as 'LIA'")
     if not isinstance(spacing, list) or len(spacing) != len(axes) or not all(is_positive(s) for s in spacing):
-        findings.append(f"spacing_mm is {spacing!r}, expected one positive number an axis")
+        breaches.append(f"spacing_mm is {spacing!r}, expected one positive number an axis")
     labels = header.get("labels", {})
     if not isinstance(labels, dict) or not all(k.isdecimal() and isinstance(v, str) for k, v in labels.items()):
-        findings.append("labels is not an object {value: name} with whole numbers as values")
-    return findings
+        breaches.append("labels is not an object {value: name} with whole numbers as values")
+    return breaches
 
 
 def is_positive(value: object) -> bool:
@@ -183,17 +224,17 @@ def is_positive(value: object) -> bool:
 
 def structure_findings(content: dict) -> list[str]:
     """What breaks the contract in any section, short of opening files."""
-    findings = []
+    breaches = []
     for section in (s for s in SECTIONS if s in content):
         items = content[section]
         if not isinstance(items, list):
-            findings.append(f"{section} is a {type(items).__name__}, expected a list")
+            breaches.append(f"{section} is a {type(items).__name__}, expected a list")
             continue
         for index, item in enumerate(items):
-            findings += [f"{section}[{index}] {text}" for text in item_findings(item, section)]
-        if not findings:
-            findings += duplicate_findings(items, section)
-    return findings
+            breaches += [f"{section}[{index}] {text}" for text in item_findings(item, section)]
+        if not breaches:
+            breaches += duplicate_findings(items, section)
+    return breaches
 
 
 def item_findings(item: object, section: str) -> list[str]:
@@ -202,16 +243,16 @@ def item_findings(item: object, section: str) -> list[str]:
         return [f"is a {type(item).__name__}, expected an object"]
     pair = section != "training" or "fixed" in item or "moving" in item
     needed, known = (("fixed", "moving"), PAIR_KEYS) if pair else (("image",), SUBJECT_KEYS)
-    findings = [f"has no '{key}'" for key in needed if key not in item]
-    findings += [f"has the unknown key '{key}', expected {', '.join(known)}" for key in item if key not in known]
+    breaches = [f"has no '{key}'" for key in needed if key not in item]
+    breaches += [f"has the unknown key '{key}', expected {', '.join(known)}" for key in item if key not in known]
     for key, value in ((k, v) for k, v in item.items() if k in known):
         if not isinstance(value, str) or not value:
-            findings.append(f"has {key} {value!r}, expected a path")
+            breaches.append(f"has {key} {value!r}, expected a path")
         elif Path(value).is_absolute() or ".." in Path(value).parts:
-            findings.append(f"has {key} '{value}', expected a path below the datalist's folder")
-    if not findings and pair and item["fixed"] == item["moving"]:
-        findings.append(f"has '{item['fixed']}' as fixed and moving, expected two images")
-    return findings
+            breaches.append(f"has {key} '{value}', expected a path below the datalist's folder")
+    if not breaches and pair and item["fixed"] == item["moving"]:
+        breaches.append(f"has '{item['fixed']}' as fixed and moving, expected two images")
+    return breaches
 
 
 def duplicate_findings(items: list[dict], section: str) -> list[str]:

@@ -2,16 +2,17 @@
 
 import csv
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from ignite.metrics import Metric
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .errors import RegInputError, RegNumericsError
 from .files import save_atomically
@@ -218,8 +219,8 @@ class CheckpointBest:
         value = float(engine.state.metrics[self.metric])
         weights = self.network.state_dict()
         save_atomically(lambda path: torch.save(weights, path), self.save_dir / self.last_name)
-        if value > self.best or not (self.save_dir / self.best_name).exists():
-            self.best = max(value, self.best)
+        if not value <= self.best:  # a metric that is NaN (no labels) keeps the newest
+            self.best = value
             save_atomically(lambda path: torch.save(weights, path), self.save_dir / self.best_name)
             logger.info("%s %.4f is the best so far: saved %s.", self.metric, value, self.save_dir / self.best_name)
 
@@ -279,25 +280,43 @@ class SetEpoch:
 
 
 class Progress:
-    """Handler that draws one progress bar over the whole run, with the loss."""
+    """Handler that draws one progress bar over the whole run: steps, time left, epoch and loss.
+
+    Away from a terminal it writes a line a minute instead of redrawing.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def attach(self, engine: Engine) -> None:
-        """Draw after every iteration, close at the end."""
-        ProgressBar(persist=True, desc=self.name).attach(
-            engine,
-            output_transform=first_loss,
-            event_name=Events.ITERATION_COMPLETED,
-            closing_event_name=Events.COMPLETED,
+        """Open at the start, advance after every step, close at the end whatever happens."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
+
+    def _open(self, engine: Engine) -> None:
+        state = engine.state
+        self.bar = tqdm(
+            desc=self.name,
+            total=state.max_epochs * state.epoch_length,
+            initial=state.iteration,
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+            dynamic_ncols=True,
         )
 
+    def _advance(self, engine: Engine) -> None:
+        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+        loss = {"loss": f"{float(output[Keys.LOSS]):.4f}"} if Keys.LOSS in output else {}
+        self.bar.set_postfix(epoch=engine.state.epoch, **loss, refresh=False)
+        self.bar.update()
 
-def first_loss(output: Any) -> dict[str, float]:
-    """{"loss": value} of an engine's output, empty where there is none."""
-    first = output[0] if isinstance(output, list) else output
-    return {"loss": float(first[Keys.LOSS])} if Keys.LOSS in first else {}
+    def _close(self, engine: Engine) -> None:
+        self.bar.close()
+
+    def _close_and_raise(self, engine: Engine, error: Exception) -> None:
+        self.bar.close()
+        raise error
 
 
 class WritePairMetrics:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ def save_atomically(write: Callable[[Path], Any], path: Path) -> None:
         write(temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError when the disk is full
-        temporary.unlink(missing_ok=True)
         raise RegEnvError(f"{path} could not be written ({error}); free space or choose another folder.") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        with suppress(OSError):  # already renamed, or its folder does not exist
+            temporary.unlink()

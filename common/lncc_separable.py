@@ -4,18 +4,46 @@ A box filter is its own adjoint, so the gradient is three more box filters and n
 gradient itself (the mean) is kept between the passes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .lncc_terms import Formula, Windows, suffices
 
 __all__ = ["ROUNDING", "SeparableMap", "SeparableMean"]
 
 ROUNDING = 8  # rounding units in a sum of a tree of sums; the largest seen is 7.8, see the tests
-BLOCK_BYTES = {"cpu": 3 * 2**20}  # one field of one block: 1.5 to 6 MiB are alike; elsewhere a block is the volume
+BLOCK_BYTES = {
+    "cpu": 6 * 2**20
+}  # of one field of one block (1.5 to 6 MiB are alike on idle cores); elsewhere a block is the volume
+
+
+def first_order(backward: Callable) -> Callable:
+    """Decorate a backward pass that autograd cannot differentiate: a second derivative raises instead of vanishing."""
+
+    @wraps(backward)
+    def guarded(ctx, upstream: Tensor):
+        with torch.no_grad():
+            grads = backward(ctx, upstream)
+        if not torch.is_grad_enabled():
+            return grads
+        return tuple(None if grad is None else NoSecondDerivative.apply(grad.requires_grad_()) for grad in grads)
+
+    return guarded
+
+
+class NoSecondDerivative(torch.autograd.Function):
+    """Pass a gradient on; refuse to be differentiated."""
+
+    @staticmethod
+    def forward(ctx, grad: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        raise RuntimeError("The separable LNCC has no second derivative; use backend='group_conv' for one.")
 
 
 class SeparableMap(torch.autograd.Function):
@@ -31,7 +59,7 @@ class SeparableMap(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx, upstream: Tensor):
         fixed, warped = ctx.saved_tensors
         grads = empty_gradients(fixed, ctx.needs_input_grad)
@@ -54,7 +82,7 @@ class SeparableMean(torch.autograd.Function):
         return (total / ctx.count).to(fixed.dtype)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx, upstream: Tensor):
         scale = upstream / ctx.count
         return *(None if grad is None else grad * scale for grad in ctx.saved_tensors), None, None

@@ -35,6 +35,8 @@ __all__ = [
     "warp_label",
 ]
 
+TABLE_VALUES = 2**20  # widest range of labels looked up in a table; some atlases have ids near 2^31
+
 
 @torch.no_grad()
 def dice(
@@ -56,10 +58,13 @@ def dice(
         RegInputError: if a map is not of an integer dtype, shapes differ, or labels repeat.
     """
     fixed, warped = _compact_pair(warped_label, fixed_label, labels)
-    both = torch.where(fixed == warped, fixed, 0)
-    overlap, total = _count(both, len(labels)), _count(fixed, len(labels)) + _count(warped, len(labels))
-    missing = _missing(total == 0, fixed_label, moving_label, labels)
-    return (2 * overlap / total.double()).masked_fill(missing, torch.nan)
+    overlap, in_fixed, in_warped = (
+        _count(compact, len(labels)) for compact in (fixed * (fixed == warped), fixed, warped)
+    )
+    values = 2 * overlap / (in_fixed + in_warped).double()  # 0 / 0 is NaN
+    if moving_label is None:
+        return values
+    return values.masked_fill(~((in_fixed > 0) & present_labels(moving_label, labels)), torch.nan)
 
 
 @torch.no_grad()
@@ -94,10 +99,13 @@ def hd95_mm(
     _check_spacing(spacing_mm, size)
     if lost_mm is None:
         lost_mm = float(np.linalg.norm(np.multiply(size, spacing_mm)))
-    fixed, warped = (x.to(torch.int32).cpu().numpy() for x in _compact_pair(warped_label, fixed_label, labels))
+    fixed, warped = (x.cpu().numpy() for x in _compact_pair(warped_label, fixed_label, labels))
     rows = [_hd95_of_pair(w, f, len(labels), spacing_mm, lost_mm) for w, f in zip(warped, fixed, strict=True)]
     values = torch.tensor(rows, dtype=torch.float64, device=fixed_label.device).view(len(rows), len(labels))
-    return values.masked_fill(_missing(values.isnan(), fixed_label, moving_label, labels), torch.nan)
+    if moving_label is None:
+        return values
+    kept = present_labels(fixed_label, labels) & present_labels(moving_label, labels)
+    return values.masked_fill(~kept, torch.nan)
 
 
 @torch.no_grad()
@@ -234,7 +242,7 @@ def _compact_pair(warped_label: Tensor, fixed_label: Tensor, labels: Sequence[in
 
 
 def _compact(label: Tensor, labels: Sequence[int]) -> Tensor:
-    """Each voxel's place in ``labels``, counted from 1, and 0 for every other value; (B, *S) int64."""
+    """Each voxel's place in ``labels``, counted from 1, and 0 for every other value; (B, *S) int32."""
     if label.is_floating_point() or label.is_complex() or label.ndim < 4 or label.shape[1] != 1:
         raise RegInputError(
             f"a label map is {label.dtype} {list(label.shape)}, expected an integer dtype and (B, 1, *S); "
@@ -243,21 +251,20 @@ def _compact(label: Tensor, labels: Sequence[int]) -> Tensor:
     values = torch.tensor(list(labels), dtype=torch.int64, device=label.device)
     if values.numel() == 0 or values.unique().numel() != values.numel():
         raise RegInputError(f"labels are {list(labels)}, expected at least one value and none twice.")
-    values, order = values.sort()
-    voxels = label[:, 0].long()
-    at = torch.searchsorted(values, voxels).clamp_(max=len(values) - 1)
-    return torch.where(values[at] == voxels, order[at] + 1, 0)
+    voxels, low, span = label[:, 0].long(), int(values.min()), int(values.max() - values.min())
+    place = torch.arange(1, len(values) + 1, dtype=torch.int32, device=label.device)
+    if span > TABLE_VALUES:
+        values, order = values.sort()
+        at = torch.searchsorted(values, voxels.contiguous()).clamp_(max=len(values) - 1)
+        return place[order[at]] * (values[at] == voxels)
+    table = place.new_zeros(span + 3)  # one entry below the least and one above the greatest value
+    table[values - low + 1] = place
+    return table[(voxels - low + 1).clamp_(0, span + 2)]
 
 
 def _count(compact: Tensor, length: int) -> Tensor:
     """Voxels of each label, (B, L), of a map from :func:`_compact`."""
     return torch.stack([torch.bincount(pair.flatten(), minlength=length + 1)[1:] for pair in compact])
-
-
-def _missing(empty: Tensor, fixed_label: Tensor, moving_label: Tensor | None, labels: Sequence[int]) -> Tensor:
-    if moving_label is None:
-        return empty
-    return ~(present_labels(fixed_label, labels) & present_labels(moving_label, labels))
 
 
 def _hd95_of_pair(

@@ -1,23 +1,22 @@
 """Reading scans with suspicion: whatever is wrong with a file is said in one sentence before any work starts.
 
-nibabel accepts a good deal that ruins a registration without a word: bytes lost or flipped inside a gzip stream (it never
-reaches the checksum), four-dimensional and complex images, NaN voxels, affines that it made up itself.
+nibabel accepts a good deal that ruins a registration without a word: bytes lost or flipped inside a gzip stream (it
+never reaches the checksum), four-dimensional and complex images, NaN voxels, affines that it made up itself.
 """
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from .errors import RegInputError
 
-__all__ = ["Volume", "check_image", "check_label", "collect_findings", "refuse_findings"]
+__all__ = ["Volume", "check_image", "check_label", "check_subject", "collect", "findings", "refuse"]
 
 CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -27,42 +26,51 @@ AFFINE_ATOL = 1e-3  # mm or its ratio: float32 headers round about 1e-5
 LABEL_ATOL = 1e-3  # distance of a stored label from an integer
 MIN_CONDITION = 1e-6  # smallest over largest singular value of an affine that still can be inverted in float32
 DISPLACEMENT_INTENTS = ("displacement vector", "vector")
+UNREADABLE = (ImageFileError, HeaderDataError, OverflowError, OSError, EOFError, zlib.error, ValueError, KeyError)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan that has passed: ``voxels`` (X, Y, Z), float32 for images and integers for labels, and the RAS mm ``affine``."""
+    """A scan that has passed.
+
+    Attributes:
+        path: where it was read.
+        voxels: (X, Y) or (X, Y, Z), float32 for images and int32 for labels.
+        affine: (4, 4), voxels to RAS mm.
+    """
 
     path: Path
     voxels: np.ndarray
     affine: np.ndarray
 
 
-def check_image(path: Path | str, *, assume_affine: bool = False, max_voxels: int = MAX_VOXELS) -> Volume:
-    """Read a three-dimensional NIfTI or MGH image to its last byte.
+def check_image(
+    path: Path | str, ndim: int | None = None, *, assume_affine: bool = False, max_voxels: int = MAX_VOXELS
+) -> Volume:
+    """Read a two- or three-dimensional NIfTI or MGH image to its last byte.
 
     Args:
         path: the file.
+        ndim: number of axes it must have, trailing axes of length one not counted; ``None``: 2 or 3.
         assume_affine: accept a NIfTI file that states no position at all, with the one nibabel makes up.
         max_voxels: largest number of voxels that a header may claim.
 
     Raises:
-        RegInputError: if the file is missing, damaged, not three-dimensional, RGB or complex, holds NaN or infinite
-            voxels or one value only, or has no valid affine. The message says what was found, expected and to do.
+        RegInputError: if the file is missing, damaged, of another dimension, RGB or complex, holds NaN or infinite
+            voxels or one value only, or has no valid affine. It says what was found, expected and to do.
     """
     path = Path(path)
-    image = open_image(path, assume_affine, max_voxels)
+    image = open_image(path, ndim, assume_affine, max_voxels)
     voxels = read_voxels(path, image)
-    infinite = ~np.isfinite(voxels)
-    if infinite.any():
+    bad = ~np.isfinite(voxels)
+    if bad.any():
+        first = tuple(map(int, np.argwhere(bad)[0]))
         raise RegInputError(
-            f"{path} has {infinite.sum()} NaN or infinite voxels, the first at {tuple(map(int, np.argwhere(infinite)[0]))}"
-            f"; expected finite intensities; replace them, for instance by 0 outside the body."
+            f"{path} has {bad.sum()} NaN or infinite voxels, the first at {first}, expected finite ones; replace "
+            f"them, for instance by the background's value."
         )
     if voxels.min() == voxels.max():
-        raise RegInputError(
-            f"{path} holds the one value {voxels.flat[0]:g}, expected an image with contrast; check how it was exported."
-        )
+        raise RegInputError(f"{path} is {voxels.flat[0]:g} everywhere, expected contrast; check how it was exported.")
     return Volume(path, voxels.astype(np.float32), image.affine)
 
 
@@ -79,7 +87,7 @@ def check_label(path: Path | str, image: Volume | None = None, *, max_voxels: in
             labelled, or if the grid is not the image's.
     """
     path = Path(path)
-    file = open_image(path, image is not None, max_voxels)
+    file = open_image(path, None if image is None else image.voxels.ndim, image is not None, max_voxels)
     voxels = read_voxels(path, file)
     rounded = label_values(path, voxels)
     if image is not None and (
@@ -92,41 +100,55 @@ def check_label(path: Path | str, image: Volume | None = None, *, max_voxels: in
     return Volume(path, rounded, file.affine)
 
 
-def collect_findings(checks: Iterable[Callable[[], object]]) -> list[str]:
-    """Run every check and return the sentences of those that failed, so that a person hears of all at once.
+def check_subject(image: Path | str, label: Path | str) -> tuple[Volume, Volume]:
+    """Read an image and its labels, as :func:`check_image` and :func:`check_label` do."""
+    volume = check_image(image)
+    return volume, check_label(label, volume)
 
-    Example:
-        ``collect_findings([partial(check_image, "a.nii.gz"), partial(check_image, "b.nii.gz")])``
+
+def collect(checks: Iterable[tuple]) -> None:
+    """Run every check, so that a person hears of all findings at once.
+
+    Args:
+        checks: tuples of a function and its arguments, such as ``(check_image, "a.nii.gz")``.
+
+    Raises:
+        RegInputError: with one numbered sentence for each check that raised one.
     """
-    findings = []
-    for check in checks:
+    refuse(findings(checks))
+
+
+def findings(checks: Iterable[tuple]) -> list[str]:
+    """The sentences of the checks that raised RegInputError; see :func:`collect`."""
+    sentences = []
+    for check, *arguments in checks:
         try:
-            check()
+            check(*arguments)
         except RegInputError as error:
-            findings.append(str(error))
-    return findings
+            sentences.append(str(error))
+    return sentences
 
 
-def refuse_findings(findings: list[str], what: str) -> None:
-    """Raise one RegInputError that numbers all ``findings`` about ``what``; return if there are none."""
-    if len(findings) == 1:
-        raise RegInputError(findings[0])
-    if findings:
-        lines = "\n".join(f"  {k}. {finding}" for k, finding in enumerate(findings, 1))
-        raise RegInputError(f"{what}: {len(findings)} findings, expected none; mend these and start again.\n{lines}")
+def refuse(sentences: list[str]) -> None:
+    """Raise one RegInputError that numbers ``sentences``; return if there are none."""
+    if len(sentences) == 1:
+        raise RegInputError(sentences[0])
+    if sentences:
+        lines = "\n".join(f"  {k}. {sentence}" for k, sentence in enumerate(sentences, 1))
+        raise RegInputError(f"{len(sentences)} findings, expected none; mend these and start again.\n{lines}")
 
 
-def open_image(path: Path, assume_affine: bool, max_voxels: int) -> nib.spatialimages.SpatialImage:
+def open_image(path: Path, ndim: int | None, assume_affine: bool, max_voxels: int) -> SpatialImage:
     """The image with a believable header, its bytes complete; voxels still on disk."""
     check_file(path)
     try:
         image = nib.load(path)
         shape = tuple(int(n) for n in image.shape)
-    except (ImageFileError, HeaderDataError, OverflowError, OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise RegInputError(
-            f"{path} is not an image that can be read ({first_line(error)}), expected NIfTI or MGH; convert or fetch it again."
+            f"{path} is no image that can be read ({first_line(error)}), expected NIfTI or MGH; convert it."
         ) from error
-    check_shape(path, image, shape, max_voxels)
+    check_shape(path, image, shape, ndim, max_voxels)
     check_type(path, image)
     check_affine(path, image, assume_affine)
     check_bytes(path, image)
@@ -141,7 +163,9 @@ def check_file(path: Path) -> None:
         with open(path, "rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise RegInputError(f"{path} cannot be opened ({error.strerror}), expected an image file; check the path.") from error
+        raise RegInputError(
+            f"{path} cannot be opened ({error.strerror}), expected an image file; check the path."
+        ) from error
     if not head:
         raise RegInputError(f"{path} is empty, expected an image; fetch it again.")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -155,20 +179,30 @@ def is_gzip_name(path: Path) -> bool:
     return path.suffix.lower() in (".gz", ".mgz")
 
 
-def check_shape(path: Path, image: nib.spatialimages.SpatialImage, shape: tuple[int, ...], max_voxels: int) -> None:
-    """Three axes of two voxels and more, after trailing axes of length one."""
-    squeezed = shape[:3] + tuple(n for n in shape[3:] if n != 1)
+def check_shape(path: Path, image: SpatialImage, shape: tuple[int, ...], ndim: int | None, max_voxels: int) -> None:
+    """As many axes as asked for, each of two voxels and more."""
     if len(shape) == 5 and image.header.get_intent()[0] in DISPLACEMENT_INTENTS:
         raise RegInputError(f"{path} is a displacement field {shape}, expected an image; name the image it belongs to.")
-    if len(squeezed) != 3:
-        raise RegInputError(f"{path} has shape {shape}, expected three axes; choose one volume of it.")
-    if min(squeezed) < MIN_SIZE:
-        raise RegInputError(f"{path} has shape {shape}, expected {MIN_SIZE} voxels or more along each axis; choose a volume.")
-    if np.prod(squeezed, dtype=float) > max_voxels:
+    size = spatial_size(shape)
+    axes = (2, 3) if ndim is None else (ndim,)
+    if len(size) not in axes:
+        raise RegInputError(
+            f"{path} has shape {shape}, expected {' or '.join(map(str, axes))} axes; choose one volume."
+        )
+    if min(size) < MIN_SIZE:
+        raise RegInputError(f"{path} has shape {shape}, expected {MIN_SIZE} voxels an axis at least; choose another.")
+    if np.prod(size, dtype=float) > max_voxels:
         raise RegInputError(f"{path} claims {shape} voxels, expected at most {max_voxels}; crop it or raise the limit.")
 
 
-def check_type(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+def spatial_size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without trailing axes of length one; two axes stay at least."""
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def check_type(path: Path, image: SpatialImage) -> None:
     """Real numbers, one a voxel."""
     dtype = image.get_data_dtype()
     if dtype.kind not in "iufb":
@@ -176,30 +210,35 @@ def check_type(path: Path, image: nib.spatialimages.SpatialImage) -> None:
         raise RegInputError(f"{path} holds {kind} voxels, expected one real number each; convert it to grey values.")
 
 
-def check_affine(path: Path, image: nib.spatialimages.SpatialImage, assume_affine: bool) -> None:
+def check_affine(path: Path, image: SpatialImage, assume_affine: bool) -> None:
     """An affine that the file states, finite and invertible."""
     header = image.header
-    if not assume_affine and isinstance(header, nib.Nifti1Header) and not header["sform_code"] and not header["qform_code"]:
+    stated = not isinstance(header, nib.Nifti1Header) or header["sform_code"] or header["qform_code"]
+    if not stated and not assume_affine:
         raise RegInputError(
-            f"{path} states no position (sform and qform codes are 0), expected a valid affine; set one with your scanner's "
-            f"orientation, since left and right cannot be told apart otherwise."
+            f"{path} states no position (sform and qform code 0), expected a valid affine; set the true one: left "
+            f"and right cannot be told apart without it."
         )
-    matrix = image.affine[:3, :3]
-    singular = np.linalg.svd(matrix, compute_uv=False) if np.isfinite(image.affine).all() else np.zeros(3)
-    if singular[-1] <= MIN_CONDITION * max(singular[0], 1e-30):  # 1e-30: a matrix of zeros is singular as well
-        raise RegInputError(f"{path} has the affine {image.affine.tolist()}, expected an invertible one; repair its header.")
+    finite = np.isfinite(image.affine).all()
+    singular = np.linalg.svd(image.affine[:3, :3], compute_uv=False) if finite else np.zeros(3)
+    if singular[-1] <= MIN_CONDITION * singular[0]:
+        raise RegInputError(
+            f"{path} has the affine {image.affine.tolist()}, expected an invertible one; mend its header."
+        )
 
 
-def check_bytes(path: Path, image: nib.spatialimages.SpatialImage) -> None:
+def check_bytes(path: Path, image: SpatialImage) -> None:
     """As many bytes as the header claims; of a gzip stream, down to its checksum."""
     dataobj = image.dataobj
     expected = int(dataobj.offset + np.prod(image.shape, dtype=np.int64) * image.get_data_dtype().itemsize)
     found = gzip_length(path, expected) if is_gzip_name(path) else data_file(image, path).stat().st_size
     if found < expected:
-        raise RegInputError(f"{path} holds {found} bytes, its header claims {expected}; it is cut short, fetch it again.")
+        raise RegInputError(
+            f"{path} holds {found} bytes, its header claims {expected}; it is cut short, fetch it again."
+        )
 
 
-def data_file(image: nib.spatialimages.SpatialImage, path: Path) -> Path:
+def data_file(image: SpatialImage, path: Path) -> Path:
     """Where the voxels are: the ``.img`` of a pair, else the file itself."""
     return Path(image.file_map["image"].filename or path)
 
@@ -215,9 +254,13 @@ def gzip_length(path: Path, enough: int) -> int:
             try:
                 total += len(stream.decompress(chunk))
             except zlib.error as error:
-                raise RegInputError(f"{path} is damaged ({error}), expected a sound gzip stream; fetch it again.") from error
+                raise RegInputError(
+                    f"{path} is damaged ({error}), expected a sound gzip stream; fetch it again."
+                ) from error
             if total > 2 * enough + CHUNK:
-                raise RegInputError(f"{path} unpacks to more than {total} bytes, its header claims {enough}; fetch it again.")
+                raise RegInputError(
+                    f"{path} unpacks to more than {total} bytes, its header claims {enough}; fetch it again."
+                )
             pending = b""
             if stream.eof:
                 pending = stream.unused_data or file.read(CHUNK)
@@ -227,17 +270,17 @@ def gzip_length(path: Path, enough: int) -> int:
     raise RegInputError(f"{path} ends before its gzip checksum, expected a whole file; fetch it again.")
 
 
-def read_voxels(path: Path, image: nib.spatialimages.SpatialImage) -> np.ndarray:
-    """The scaled voxels with three axes."""
+def read_voxels(path: Path, image: SpatialImage) -> np.ndarray:
+    """The scaled voxels without trailing axes of length one."""
     try:
         voxels = np.asarray(image.dataobj)
     except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
         raise RegInputError(f"{path} cannot be read ({first_line(error)}), expected voxels; fetch it again.") from error
-    return voxels.reshape(voxels.shape[:3])
+    return voxels.reshape(spatial_size(voxels.shape))
 
 
 def label_values(path: Path, voxels: np.ndarray) -> np.ndarray:
-    """The labels as int32 (or as stored, where that is a smaller integer)."""
+    """The labels as int32."""
     if voxels.dtype.kind == "f":
         if not np.isfinite(voxels).all() or np.abs(voxels - np.round(voxels)).max() > LABEL_ATOL:
             raise RegInputError(f"{path} has fractional labels, expected integers; resample with nearest neighbour.")

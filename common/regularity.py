@@ -3,6 +3,7 @@
 All take a ddf (B, N, *S) in voxels of the fixed grid, warped(x) = moving(x + ddf(x)), and answer per pair, in float64.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from .spatial import jacobian_determinant
 __all__ = ["Folds", "NonDiffeomorphic", "folds", "ndv", "non_diffeomorphic", "sdlogj", "sdlogj_l2r"]
 
 DET_FLOOR, DET_CEILING = 1e-9, 1e9  # bounds of the determinant before the logarithm, as in Learn2Reg's evaluation
-SLAB_VOXELS = 2**16  # what `non_diffeomorphic` works on at once: small enough for a processor's cache
+TILE_VOXELS = (
+    2**14
+)  # what `non_diffeomorphic` works on at once: fits a processor's cache, too small to split over threads
 
 
 class Folds(NamedTuple):
@@ -141,9 +144,9 @@ def non_diffeomorphic(ddf: Tensor, mask: Tensor | None = None) -> NonDiffeomorph
     rows = []
     for pair in range(ddf.shape[0]):
         counts = torch.zeros(4, dtype=torch.float64, device=ddf.device)
-        for planes in _slabs(ddf.shape[2:]):
-            inner = None if mask is None else mask[pair, 0, planes][1:-1, 1:-1, 1:-1] != 0
-            counts += _count_slab(ddf[pair, :, planes].double(), inner)
+        for planes, lines in _tiles(ddf.shape[2:]):
+            inner = None if mask is None else mask[pair, 0, planes, lines][1:-1, 1:-1, 1:-1] != 0
+            counts += _count_tile(ddf[pair, :, planes, lines].double(), inner)
         rows.append(counts)
     return NonDiffeomorphic(*torch.stack(rows).unbind(1))
 
@@ -180,14 +183,19 @@ def _log_spread(values: list[Tensor]) -> Tensor:
     return torch.stack([(log - log.mean()).square().mean().sqrt() for log in logs])
 
 
-def _slabs(size: tuple[int, ...]) -> list[slice]:
-    """Overlapping runs of planes whose inner planes cover the inner voxels of the grid once."""
-    thick = max(1, SLAB_VOXELS // (size[1] * size[2]))
-    return [slice(start, min(start + thick + 2, size[0])) for start in range(0, size[0] - 2, thick)]
+def _tiles(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
+    """Overlapping blocks of planes and lines whose inner voxels cover the inner voxels of the grid once."""
+    lines = max(1, min(TILE_VOXELS // size[2], size[1] - 2))
+    planes = max(1, TILE_VOXELS // (size[2] * lines))
+    cut = [
+        [slice(start, min(start + step + 2, n)) for start in range(0, n - 2, step)]
+        for n, step in zip(size, (planes, lines), strict=False)
+    ]
+    return list(product(*cut))
 
 
-def _count_slab(u: Tensor, mask: Tensor | None) -> Tensor:
-    """Voxels, nd_voxels, nd_tetrahedra and ndv, (4,), of the inner voxels of a slab (3, d, h, w)."""
+def _count_tile(u: Tensor, mask: Tensor | None) -> Tensor:
+    """Voxels, nd_voxels, nd_tetrahedra and ndv, (4,), of the inner voxels of a tile (3, d, h, w)."""
     keep = torch.ones((), dtype=torch.bool, device=u.device) if mask is None else mask
     ahead = [_difference(u, axis) for axis in _unit_steps(1)]
     # x - phi(x - e) = (phi(x - e) - phi(x)) turned around

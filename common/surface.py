@@ -97,8 +97,8 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 def _corner_codes(mask: np.ndarray) -> np.ndarray:
     """Code of the voxels around each corner of the grid, nothing lying outside: sizes grow by one."""
     code = np.pad(mask, 1).view(np.uint8)
-    for axis in reversed(range(mask.ndim)):
-        bits = 2 ** (mask.ndim - 1 - axis)  # how many the axes already done have filled
+    for axis in range(mask.ndim):
+        bits = 2 ** (mask.ndim - 1 - axis)  # how far the bits of two neighbors along this axis are apart
         before, after = (np.take(code, range(k, code.shape[axis] - 1 + k), axis) for k in (0, 1))
         code = before | after << bits
     return code

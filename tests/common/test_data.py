@@ -161,12 +161,21 @@ def test_random_transforms_of_a_subject_are_not_frozen_by_the_cache():
 
 def test_changing_an_item_does_not_change_the_cache(files):
     dataset = PairDataset(files, load(), "consecutive")
-    first = dataset[0]
-    expected = first["fixed"].clone()
-    first["fixed"].zero_()
-    first["fixed"].meta["mark"] = 1
+    expected = dataset[0]["fixed"].clone()
+    for item in (dataset[0], dataset[1], dataset[0]):
+        for role in ("fixed", "moving"):
+            item[role].zero_()
+            item[role].meta["mark"] = 1
     again = dataset[0]["fixed"]
     assert torch.equal(again, expected) and "mark" not in again.meta
+
+
+def test_changing_the_first_item_asked_for_does_not_change_the_cache(files):
+    dataset = PairDataset(files, load(), "consecutive")
+    first = dataset[0]["fixed"]
+    expected = first.clone()
+    first.zero_()
+    assert torch.equal(dataset[0]["fixed"], expected)
 
 
 @pytest.mark.parametrize("cache", [True, False])

@@ -1,9 +1,11 @@
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
-from common.datalist import read_datalist, read_header, read_keypoints
+from common.datalist import check_datalist, read_datalist, read_header, read_keypoints
 from common.errors import RegInputError
 
 HEADER = {"name": "tiny", "orientation": "LIA", "spacing_mm": [1, 1.5, 2], "labels": {"1": "one", "7": "seven"}}
@@ -177,3 +179,70 @@ def test_other_tables_are_no_keypoints(tmp_path, text):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(RegInputError, match=r"p\.csv"):
         read_keypoints(str(tmp_path / "p.csv"), 3)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two good scans with labels and landmarks, as one pair."""
+    pair = {}
+    for role in ("fixed", "moving"):
+        voxels = np.arange(5 * 6 * 7).reshape(5, 6, 7).astype(np.int16)
+        pair |= {role: f"{tmp_path}/{role}.nii", f"{role}_label": f"{tmp_path}/{role}_label.nii"}
+        pair[f"{role}_keypoints"] = f"{tmp_path}/{role}.csv"
+        for key in (role, f"{role}_label"):
+            nib.save(nib.Nifti1Image(voxels, np.eye(4)), pair[key])
+        np.savetxt(pair[f"{role}_keypoints"], [[0, 0, 0], [4.4, 5, 6]], delimiter=",")
+    return pair
+
+
+def as_subject(pair):
+    return {"image": pair["fixed"], "label": pair["fixed_label"], "keypoints": pair["fixed_keypoints"]}
+
+
+def test_good_files_pass(scans):
+    check_datalist([scans, scans])
+    check_datalist([as_subject(scans)])
+    check_datalist([{"image": scans["moving"]}])
+
+
+@pytest.mark.parametrize("key", ["fixed", "moving", "fixed_label", "moving_label"])
+def test_a_cut_file_is_found(scans, key):
+    content = open(scans[key], "rb").read()
+    open(scans[key], "wb").write(content[:-50])
+    with pytest.raises(RegInputError, match=f"{key}.nii"):
+        check_datalist([scans])
+
+
+def test_a_mask_on_another_grid_is_found(scans, tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((5, 6, 8), np.uint8), np.eye(4)), tmp_path / "mask.nii")
+    with pytest.raises(RegInputError, match=r"mask\.nii"):
+        check_datalist([as_subject(scans) | {"mask": f"{tmp_path}/mask.nii"}])
+
+
+@pytest.mark.parametrize("points", [[[-0.6, 0, 0], [1, 1, 1]], [[0, 0, 0], [0, 5.6, 0]]])
+def test_landmarks_outside_their_image_are_found(scans, points):
+    np.savetxt(scans["moving_keypoints"], points, delimiter=",")
+    with pytest.raises(RegInputError, match=r"moving\.csv has 1 landmarks outside"):
+        check_datalist([scans])
+
+
+def test_unequal_numbers_of_landmarks_are_found(scans):
+    np.savetxt(scans["moving_keypoints"], [[1, 1, 1]], delimiter=",")
+    with pytest.raises(RegInputError, match=r"has 2 landmarks and .* 1, expected as many"):
+        check_datalist([scans])
+
+
+def test_faults_of_labels_and_landmarks_are_found_together(scans):
+    np.savetxt(scans["fixed_keypoints"], [[99, 1, 1]], delimiter=",")
+    nib.save(nib.Nifti1Image(np.ones((5, 6, 8), np.uint8), np.eye(4)), scans["fixed_label"])
+    with pytest.raises(RegInputError) as error:
+        check_datalist([as_subject(scans)])
+    assert "fixed_label.nii" in str(error.value) and "fixed.csv" in str(error.value)
+
+
+def test_every_unusable_file_is_named(scans):
+    for key in ("fixed", "moving"):
+        open(scans[key], "w").write("<html>")
+    with pytest.raises(RegInputError) as error:
+        check_datalist([scans])
+    assert "fixed.nii" in str(error.value) and "moving.nii" in str(error.value)

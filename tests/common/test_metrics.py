@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from pathlib import Path
@@ -134,13 +135,15 @@ def test_dice_of_a_drawn_case(shape):
     assert dice(warped, fixed, [1]).tolist() == [[0.75]]
 
 
-def test_dice_agrees_with_python_sets():
-    warped, fixed = torch.randint(-2, 5, (2, 2, 1, 5, 6, 7), generator=torch.Generator().manual_seed(0)).to(torch.int16)
-    labels = [4, -2, 1]
-    for pair in range(2):
-        for k, value in enumerate(labels):
-            a, b = ({tuple(p) for p in (x[pair, 0] == value).nonzero().tolist()} for x in (warped, fixed))
-            assert dice(warped, fixed, labels)[pair, k].item() == 2 * len(a & b) / (len(a) + len(b))
+@pytest.mark.parametrize("step", [1, 2**22])
+def test_dice_agrees_with_python_sets(step):
+    """Values between, below and above those asked for, close together and far apart."""
+    maps = step * torch.randint(-2, 5, (2, 2, 1, 5, 6, 7), generator=torch.Generator().manual_seed(0)).to(torch.int32)
+    labels = [3 * step, -step, step]
+    values = dice(*maps, labels)
+    for pair, k in itertools.product(range(2), range(3)):
+        a, b = ({tuple(p) for p in (x[pair, 0] == labels[k]).nonzero().tolist()} for x in maps)
+        assert values[pair, k].item() == 2 * len(a & b) / (len(a) + len(b))
 
 
 def test_labels_of_any_size_need_no_more_memory():

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from common import phantom as module
-from common.anatomy import LABELS
+from common.anatomy import LABELS, anatomy
 from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
 from common.phantom import default_spacing_mm, ensure_phantom, known_ddf, phantom_subject, write_phantom
@@ -37,6 +37,19 @@ def mean_dice(a, b):
 def centroid_mm(phantom, value):
     voxel = np.argwhere(phantom.label[0].numpy() == value).mean(axis=0)
     return (phantom.affine @ [*voxel, 1])[:3]
+
+
+@pytest.mark.parametrize("size", [(48, 56), (24, 20, 28)])
+def test_label_is_the_anatomy_at_the_displaced_world_position(size):
+    phantom = phantom_subject(2, size)
+    moved = (np.indices(size) + phantom.ddf[0].numpy().astype(float)).reshape(len(size), -1)
+    moved = np.vstack([moved, np.zeros((3 - len(size), moved.shape[1])), np.ones(moved.shape[1])])
+    x, y, z = (phantom.affine @ moved)[:3].reshape(3, *size)
+    expected = np.zeros(size, int)
+    for _, left, right, depth in anatomy((x, y, z)):
+        expected[(depth > 0) & (x < 0)] = left
+        expected[(depth > 0) & (x > 0)] = right
+    assert (expected == phantom.label[0].numpy()).mean() > 0.9995  # float32 on a surface
 
 
 def test_every_structure_is_there():
@@ -97,6 +110,14 @@ def test_known_ddf_solves_its_equation(size):
     points = np.indices(size) + u
     there = np.stack([map_coordinates(c, points, order=1, mode="nearest") for c in moving.ddf[0].numpy().astype(float)])
     assert np.abs(u + there - fixed.ddf[0].numpy()).max() < 1e-3
+
+
+def test_known_ddf_is_that_of_a_finer_grid():
+    """The fields of the same two subjects at twice the resolution, in coarse voxels."""
+    coarse, fine = ([phantom_subject(seed, (n, n, n)) for seed in (0, 1)] for n in (17, 33))
+    ratio = default_spacing_mm((33,) * 3) / default_spacing_mm((17,) * 3)
+    difference = known_ddf(*coarse) - ratio * known_ddf(*fine)[:, :, ::2, ::2, ::2]
+    assert difference.norm(dim=1).max() < 0.1 and difference.norm(dim=1).mean() < 0.02
 
 
 def test_known_ddf_of_a_subject_onto_itself_is_zero():

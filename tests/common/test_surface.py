@@ -122,3 +122,8 @@ def test_the_percentile_counts_area(percent, expected):
     """Areas 5, 1, 4 at 1, 2, 7 mm: half the area lies within 1 mm, 60 % within 2 mm."""
     found = percentile_distance(np.array([7.0, 1.0, 2.0]), np.array([4.0, 5.0, 1.0]), percent)
     assert found == expected
+
+
+def test_all_of_the_surface_lies_within_the_largest_distance_despite_rounding():
+    """Adding 0.1 a thousand times ends below their sum, so no share reaches 1."""
+    assert percentile_distance(np.arange(1000.0), np.full(1000, 0.1), 100) == 999

@@ -139,6 +139,17 @@ def test_a_coarser_grid_averages_instead_of_aliasing():
     assert inner.shape == (1, 6, 6, 6) and (inner - 0.5).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("axis, blurred", [(0, True), (1, False), (2, False)])
+def test_only_the_coarsened_axis_is_blurred(axis, blurred):
+    """R becomes three times as coarse and the second axis; A and S keep their spacing."""
+    stripes = torch.zeros(1, 18, 18, 18)
+    stripes.narrow(axis + 1, 0, 18).copy_((torch.arange(18) % 2).reshape([-1 if k == axis else 1 for k in range(3)]))
+    fixed = MetaTensor(stripes, affine=np.eye(4))
+    inner = ToNetworkGridd("SLA", (1, 3, 1))({"fixed": fixed, "moving": fixed})["fixed"][:, 2:-2, 2:-2, 2:-2]
+    contrast = float(inner.max() - inner.min())
+    assert contrast < 0.02 if blurred else contrast > 0.999
+
+
 def test_coarsening_keeps_a_ramp():
     fixed = MetaTensor(torch.arange(30.0).reshape(1, 30, 1, 1).expand(1, 30, 12, 12).clone(), affine=np.eye(4))
     item = ToNetworkGridd("RAS", (3, 3, 3))({"fixed": fixed, "moving": fixed})
@@ -155,6 +166,16 @@ def test_margin_cuts_the_grid_to_the_content(margin_mm, first, size):
     item = ToNetworkGridd("RAS", (1, 1, 1), margin_mm=margin_mm)({"fixed": fixed, "moving": fixed})
     assert item["fixed"].shape == (1, size, size, size) and item["network_affine"][:3, 3].tolist() == [first] * 3
     assert float(item["fixed"].sum()) == pytest.approx(125)
+
+
+def test_margin_is_in_millimetres_of_each_array_axis():
+    affine = np.eye(4)
+    affine[:3, :3] = [[0, 1, 0], [0, 0, 2], [4, 0, 0]]  # array axes S, R, A of 4, 1 and 2 mm
+    voxels = torch.zeros(1, 16, 16, 16)
+    voxels[:, 6:11, 6:11, 6:11] = 1
+    fixed = MetaTensor(voxels, affine=affine)
+    found = ToNetworkGridd("SRA", (4, 1, 2), margin_mm=4)({"fixed": fixed, "moving": fixed})["fixed"]
+    assert found.shape == (1, 5 + 2 * 1, 5 + 2 * 4, 5 + 2 * 2)
 
 
 def test_two_dimensional_pairs_in_files(tmp_path):

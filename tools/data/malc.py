@@ -1,100 +1,340 @@
 """MICCAI 2012 Multi-Atlas Labelling Challenge (MALC): raw brain scans -> one grid + datalist.json.
 
-Source:  http://www.neuromorphometrics.com/2012_MICCAI_Challenge_Data.html (registration there; nothing is downloaded here)
+Source:  http://www.neuromorphometrics.com/2012_MICCAI_Challenge_Data.html (asks for a registration: nothing is fetched)
 License: CC BY-NC. Scans from OASIS; labels "provided by Neuromorphometrics, Inc. under academic subscription".
-Usage:   regbundles data prepare malc --raw /data/raw/malc --out /data/malc
+Usage:   regbundles data prepare malc --raw /data/raw/malc --out /data/malc --mask labels
+
+What happens to a scan: brain mask; 12-parameter alignment to the template by content, since the positions in the
+headers are wrong; one interpolation onto the LIA grid of 160 x 192 x 224 mm that has the template's brain in its
+middle, linear for the image and nearest neighbor for the labels; intensity divided by the 99.9th percentile of the
+brain and clipped to [0, 1]. ``affines/<id>.txt`` maps world points (RAS mm) of the prepared scan to the raw one's.
 """
 
 import csv
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
-from multiprocessing import get_context
+from os import cpu_count
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
+from nibabel.affines import voxel_sizes
+from scipy.ndimage import binary_fill_holes
 
 from common.affine import register_affine
 from common.errors import RegInputError
+from common.preflight import Volume, check_image, check_label, findings, refuse
+from common.report import SheetRow, contact_sheet
 
-from .brain import Grid, brain_grid, normalize, resample
-from .files import save_json, save_nifti, save_text
+from .brain import Grid, brain_grid, cut_percent, normalize, outside_fraction, resample
+from .files import save_json, save_nifti, save_text, sha256
+from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
+from .resume import digest, finished, run_all, save_record
 
-__all__ = ["LABELS", "TRAINING_IDS", "VALIDATION_IDS", "prepare"]
+__all__ = ["prepare"]
 
-TRAINING_IDS = (
-    "1000 1001 1002 1006 1007 1008 1009 1010 1011 1012 1013 1014 1015 1017 1036".split()
-)  # the official training set
-VALIDATION_IDS = ("1013", "1015", "1017")  # held out of it here; the challenge has none
-ABSENT_CORTEX = {110, 111, 126, 127, 130, 131, 158, 159, 188, 189}  # numbers of the protocol that no scan has
-INNER_LABELS = (4, 11, 23, *range(30, 33), *range(35, 42), *range(44, 53), *range(55, 63), 69, *range(71, 74), 75, 76)
-CORTEX_LABELS = tuple(value for value in range(100, 208) if value not in ABSENT_CORTEX)
-LABELS = (*INNER_LABELS, *CORTEX_LABELS)  # 36 + 98 = 134
-
-
-@dataclass(frozen=True)
-class Subject:
-    name: str
-    image: Path
-    label: Path
+LICENSE = "CC BY-NC; scans from OASIS, labels provided by Neuromorphometrics, Inc. under academic subscription"
+RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
+STRIPPED_BELOW = 0.25  # of the nonzero voxels outside the labels: 0.04 to 0.08 in stripped scans, above 0.5 in heads
+TEMPLATE_BELOW = 0.5  # of a template's voxels nonzero: 0.23 to 0.31 in stripped scans, even if tightly cropped
+SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
+PERCENTILES = (1.0, 50.0, 99.9)
+OUTPUTS = {"images": "nii.gz", "labels": "nii.gz", "affines": "txt"}
+MASK_TEXT = {
+    "none": "none applied: the scans came skull-stripped, their brain is where voxels are not 0",
+    "labels": "MADE FROM THE MANUAL LABELS (labelled voxels, holes filled): it leaves no fluid around the brain, and "
+    "a scan without labels cannot be prepared in the same way",
+    "file": "from files given with the scans",
+}
 
 
 @dataclass(frozen=True)
 class Job:
+    """One subject's work, as it is sent to a worker process; ``settings`` digests all that its result depends on."""
+
     subject: Subject
-    template: Subject
+    mask: str
+    is_template: bool
     grid: Grid
+    settings: str
     out: Path
 
+    def output(self, kind: str) -> Path:
+        return self.out / kind / f"{self.subject.name}.{OUTPUTS[kind]}"
 
-def prepare(raw: str, out: str, spacing: float = 1.0, workers: int = 1) -> None:
-    subjects = find_subjects(Path(raw))
-    template = subjects[0]
-    image, label = nib.load(template.image), nib.load(template.label)
-    grid = brain_grid(np.asarray(image.dataobj) > 0, image.affine, spacing)
-    jobs = [Job(s, template, grid, Path(out)) for s in subjects]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(prepare_subject, job) for job in jobs]
-        for future in tqdm(as_completed(futures), total=len(futures)):
-            print(future.result(), flush=True)
-    names = read_label_table(next(Path(raw).glob("label_information.csv")))
-    items = {s.name: {"image": f"images/{s.name}.nii.gz", "label": f"labels/{s.name}.nii.gz"} for s in subjects}
-    v = [items[n] for n in VALIDATION_IDS]
-    save_json({
-        "name": "malc", "modality": "MR T1", "orientation": "LIA", "spacing_mm": [spacing] * 3, "licence": "CC BY-NC",
-        "labels": {str(k): names[k] for k in LABELS},
-        "training": [items[s.name] for s in subjects if s.name not in VALIDATION_IDS],
-        "validation": [{"fixed": f["image"], "moving": m["image"], "fixed_label": f["label"], "moving_label": m["label"]} for f, m in permutations(v, 2)],
-    }, Path(out, "datalist.json"))
+    @property
+    def record(self) -> Path:
+        return self.out / "records" / f"{self.subject.name}.json"
 
 
-def find_subjects(raw):
-    return [Subject(p.name.split("_")[0], p, p.with_name(p.name.replace("_SS", "_glm"))) for p in sorted(raw.glob("*_SS.nii.gz"))]
+def prepare(
+    raw: str,
+    out: str,
+    mask: str = "none",
+    template: str | None = None,
+    spacing: float = 1.0,
+    workers: int | None = None,
+    force: bool = False,
+    split: Mapping[str, Sequence[str]] = SPLIT,
+) -> Path:
+    """Prepare every subject under ``raw`` and write ``datalist.json``; a second run writes the same bytes.
+
+    Args:
+        raw: folder with ``training-images/<id>_3.nii.gz``, ``training-labels/<id>_3_glm.nii.gz``, the same for
+            ``testing-``, and the label table; or with ``<id>_SS.nii.gz`` and ``<id>_glm.nii.gz``. At any depth.
+        out: folder to fill with ``images/``, ``labels/``, ``affines/``, ``records/``, ``template.nii.gz``,
+            ``datalist.json``, ``report.csv`` and ``contact_sheet.png``.
+        mask: where the brain is. "none": the scans are skull-stripped; "labels": from the manual labels; else a path
+            with ``{id}`` in it, of masks on the scans' own grids.
+        template: skull-stripped scan to align to; by default the first training subject.
+        spacing: voxel edge in mm: 1.0 (160 x 192 x 224 voxels) or 2.0 (80 x 96 x 112).
+        workers: processes; by default one a processor.
+        force: prepare again what is finished.
+        split: subject ids of "training", "validation" and "testing". By default three of the official training set
+            are held out for validation, which the challenge lacks, and the official test set is "testing".
+
+    Returns:
+        The path of ``datalist.json``. Validation holds all ordered pairs of its subjects; testing pairs its first
+        subject, as fixed, with each of the others, as moving. Subjects that are absent are left out.
+
+    Raises:
+        RegInputError: before any work, with every finding about the input.
+    """
+    if float(spacing) not in SPACINGS:
+        raise RegInputError(f"spacing is {spacing}, expected one of {SPACINGS} mm; choose one.")
+    workers = workers or cpu_count() or 1
+    subjects, names = check_raw(Path(raw), mask, template, split, workers)
+    reference = None if template else first_of(subjects, split)
+    grid = save_template(reference or Path(str(template)), mask, spacing, Path(out, "template.nii.gz"))
+    jobs = [make_job(subject, mask, subject == reference, grid, Path(out)) for subject in subjects]
+    if force:
+        for job in jobs:
+            job.record.unlink(missing_ok=True)
+    rows = run_all(prepare_subject, jobs, workers, "malc")
+    save_report(rows, Path(out, "report.csv"))
+    contact_sheet(sheet_rows(jobs, reference), Path(out, "contact_sheet.png"))
+    target = reference.name if reference else Path(str(template)).name
+    present = {subject.name for subject in subjects}
+    save_json(header(names, mask, spacing, target) | sections(present, split), Path(out, "datalist.json"))
+    return Path(out, "datalist.json")
 
 
-def prepare_subject(job: Job) -> dict:
-    s = job.subject
-    image, label = nib.load(s.image), nib.load(s.label)
-    array = np.asarray(image.dataobj).astype(np.float32)
-    values = np.asarray(label.dataobj).astype(np.uint8)
-    matrix, metric = np.eye(4), 0.0
-    if s != job.template:
-        t = nib.load(job.template.image)
-        r = register_affine((np.asarray(t.dataobj).astype(np.float32), t.affine), (array, image.affine))
-        matrix, metric = r.matrix, r.metric
-    array, top = normalize(array, array > 0)
-    save_nifti(np.clip(resample(array, image.affine, job.grid, matrix, 1), 0, 1), job.grid.affine, job.out / "images" / f"{s.name}.nii.gz")
-    lab = resample(values, label.affine, job.grid, matrix, 0)
-    save_nifti(lab, job.grid.affine, job.out / "labels" / f"{s.name}.nii.gz")
-    save_text("\n".join(" ".join(repr(float(v)) for v in row) for row in matrix) + "\n", job.out / "affines" / f"{s.name}.txt")
-    vol = abs(np.linalg.det(matrix[:3, :3]))
-    edge = max(float((lab[i] > 0).any()) for i in (0, -1))
-    kept = (lab > 0).sum() * np.prod(nib.affines.voxel_sizes(job.grid.affine)) * vol / (values > 0).sum()
-    return {"name": s.name, "metric": metric, "top": top, "kept": float(kept), "labels": len(set(np.unique(lab).tolist()) & set(LABELS))}
+def check_raw(
+    raw: Path, mask: str, template: str | None, split: Mapping[str, Sequence[str]], workers: int
+) -> tuple[list[Subject], dict[int, str]]:
+    """The subjects and label names, after every file has been read to its end; all findings in one error."""
+    if mask not in ("none", "labels") and "{id}" not in mask:
+        raise RegInputError(f"mask is '{mask}', expected none, labels or a path with {{id}} in it; name one of these.")
+    subjects, names = find_subjects(raw), find_label_names(raw)
+    known = {name for part in split.values() for name in part}
+    sentences = [
+        f"subject {subject.name} is in no part of the split, expected one of its {len(known)} ids; move its files away."
+        for subject in subjects
+        if subject.name not in known
+    ]
+    if template is not None:
+        sentences += findings([(check_template, Path(template))])
+    with ThreadPoolExecutor(workers) as pool:  # most of the time goes into zlib and numpy, which let others run
+        parts = pool.map(lambda subject: findings([(check_raw_subject, subject, mask, names)]), subjects)
+        sentences += [sentence for part in parts for sentence in part]
+    refuse(sentences)
+    return subjects, names
 
 
-def read_label_table(path):
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        return {int(r[0]): " ".join(r[1].split()) for r in list(csv.reader(file))[1:] if r and r[0].isdigit()}
+def check_template(path: Path) -> None:
+    """Refuse a template that cannot be read or still has its head."""
+    share = float((check_image(path, 3).voxels != 0).mean())
+    if share > TEMPLATE_BELOW:
+        raise RegInputError(
+            f"{path} is nonzero in {share:.0%} of its voxels, expected a skull-stripped template (less than "
+            f"{TEMPLATE_BELOW:.0%}); strip it first."
+        )
+
+
+def check_raw_subject(subject: Subject, mask: str, names: Mapping[int, str]) -> None:
+    """Refuse a subject whose files are unsound, whose labels the table does not name, or that needs another mask."""
+    image = check_image(subject.image, 3)
+    labels = check_label(subject.label, image)
+    unknown = sorted({int(value) for value in np.unique(labels.voxels)} - {0} - set(names))
+    if unknown:
+        raise RegInputError(f"{subject.label} has the labels {unknown}, which the label table lacks; check its origin.")
+    outside = outside_fraction(image.voxels, labels.voxels)
+    if mask == "none" and outside > STRIPPED_BELOW:
+        raise RegInputError(
+            f"{subject.image} shows more than a brain ({outside:.0%} of its nonzero voxels have no label), expected "
+            f"under {STRIPPED_BELOW:.0%}; give --mask a path with {{id}} of brain masks, or --mask labels."
+        )
+    brain_mask(subject, mask, image, labels)
+
+
+def brain_mask(subject: Subject, mask: str, image: Volume, labels: Volume) -> np.ndarray:
+    """The subject's brain, bool on its own grid."""
+    if mask == "none":
+        return image.voxels != 0
+    if mask == "labels":
+        return binary_fill_holes(labels.voxels > 0)
+    return check_label(mask_path(subject, mask), image).voxels > 0
+
+
+def mask_path(subject: Subject, mask: str) -> Path:
+    """The file of a mask given as a path with ``{id}`` in it."""
+    return Path(mask.replace("{id}", subject.name))
+
+
+def first_of(subjects: Sequence[Subject], split: Mapping[str, Sequence[str]]) -> Subject:
+    """The first training subject that is there."""
+    present = {subject.name: subject for subject in subjects}
+    order = [present[name] for name in split.get("training", ()) if name in present]
+    if not order:
+        raise RegInputError(
+            f"none of the training subjects is among {sorted(present)}, expected one to align to; give --template."
+        )
+    return order[0]
+
+
+def save_template(reference: Subject | Path, mask: str, spacing: float, path: Path) -> Grid:
+    """Write what subjects are aligned to, stripped, on its own grid; return the grid that it centers."""
+    if isinstance(reference, Path):
+        image = check_image(reference, 3)
+        voxels = image.voxels
+    else:
+        image = check_image(reference.image, 3)
+        brain = brain_mask(reference, mask, image, check_label(reference.label, image))
+        voxels = np.where(brain, image.voxels, 0)
+    grid = brain_grid(voxels != 0, image.affine, spacing)
+    save_nifti(voxels, image.affine, path)
+    return grid
+
+
+def make_job(subject: Subject, mask: str, is_template: bool, grid: Grid, out: Path) -> Job:
+    """A subject's job, with the digest of its files and settings."""
+    given = mask not in ("none", "labels")
+    settings = {
+        "recipe": RECIPE,
+        "image": sha256(subject.image),
+        "label": sha256(subject.label),
+        "mask": sha256(mask_path(subject, mask)) if given else mask,
+        "template": [is_template, sha256(out / "template.nii.gz")],
+        "grid": [list(grid.size), grid.affine.tolist()],
+    }
+    return Job(subject, mask, is_template, grid, digest(settings), out)
+
+
+def prepare_subject(job: Job) -> dict[str, Any]:
+    """Write one subject's files and record unless they are there; return its row of the report."""
+    row = finished(job.record, job.settings)
+    if row is not None:
+        return row
+    image = check_image(job.subject.image, 3)
+    labels = check_label(job.subject.label, image)
+    brain = brain_mask(job.subject, job.mask, image, labels)
+    to_native, metric = np.eye(4), None
+    if not job.is_template:
+        template = nib.load(job.out / "template.nii.gz")
+        stripped = np.where(brain, image.voxels, 0)
+        result = register_affine((template.get_fdata(dtype=np.float32), template.affine), (stripped, image.affine))
+        to_native, metric = result.matrix, result.metric
+    voxels = resample(normalize(image.voxels, brain), image.affine, job.grid, to_native, order=1)
+    values = resample(labels.voxels, labels.affine, job.grid, to_native, order=0)
+    save_nifti(voxels, job.grid.affine, job.output("images"))
+    save_nifti(values.astype(np.uint8 if values.max() < 256 else np.int32), job.grid.affine, job.output("labels"))
+    save_text("".join(" ".join(map(repr, line)) + "\n" for line in to_native.tolist()), job.output("affines"))
+    row = report_row(job, image, labels, brain, values, to_native, metric)
+    save_record(job.record, job.settings, [job.output(kind) for kind in OUTPUTS], row)
+    return row
+
+
+def report_row(
+    job: Job,
+    image: Volume,
+    labels: Volume,
+    brain: np.ndarray,
+    values: np.ndarray,
+    to_native: np.ndarray,
+    metric: float | None,
+) -> dict[str, Any]:
+    """What a person checks of one subject: raw grid, intensities, labels left, and how the alignment went."""
+    low, middle, high = np.percentile(image.voxels[brain], PERCENTILES)
+    found = set(np.unique(values).tolist())
+    missing = [value for value in LABELS if value not in found]
+    return {
+        "id": job.subject.name,
+        "raw_size": " ".join(map(str, image.voxels.shape)),
+        "raw_spacing_mm": " ".join(f"{s:g}" for s in voxel_sizes(image.affine)),
+        "raw_orientation": "".join(nib.aff2axcodes(image.affine)),
+        "brain_ml": round(float(brain.sum() * np.prod(voxel_sizes(image.affine)) / 1000), 1),
+        "outside_labels": round(outside_fraction(np.where(brain, image.voxels, 0), labels.voxels), 4),
+        **{f"p{p:g}": round(float(v), 3) for p, v in zip(PERCENTILES, (low, middle, high), strict=True)},
+        "labels_found": len(LABELS) - len(missing),
+        "labels_missing": " ".join(map(str, missing)),
+        "cut_percent": round(cut_percent(labels.voxels > 0, labels.affine, job.grid, to_native), 4),
+        "volume_ratio": round(float(np.linalg.det(to_native[:3, :3])), 4),
+        "mutual_information": "" if metric is None else round(-metric, 4),
+    }
+
+
+def header(names: Mapping[int, str], mask: str, spacing: float, target: str) -> dict[str, Any]:
+    """What the datalist says of all its scans."""
+    return {
+        "name": "malc",
+        "modality": "T1-weighted MR",
+        "orientation": "LIA",
+        "spacing_mm": [float(spacing)] * 3,
+        "licence": LICENSE,
+        "labels": {str(value): names[value] for value in LABELS},
+        "brain_mask": MASK_TEXT[mask if mask in MASK_TEXT else "file"],
+        "intensity": "divided by the 99.9th percentile of the brain, clipped to [0, 1], 0 outside it",
+        "alignment": f"12-parameter, by content, to {target}; affines/<id>.txt maps the prepared scan's world to the "
+        "raw scan's, RAS mm",
+    }
+
+
+def save_report(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the rows as CSV, one subject a line."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    save_text(text.getvalue(), path)
+
+
+def sheet_rows(jobs: Sequence[Job], reference: Subject | None) -> Iterator[SheetRow]:
+    """The prepared scans, each under the outline of the template's brain; of their own where the template is a file."""
+    first = next((job for job in jobs if job.subject == reference), None)
+    outline = None if first is None else np.asarray(nib.load(first.output("images")).dataobj) > 0
+    for job in jobs:
+        image = nib.load(job.output("images"))
+        voxels = np.asarray(image.dataobj)
+        mask = voxels > 0 if outline is None else outline
+        yield SheetRow(job.subject.name, voxels, mask, voxel_sizes(image.affine).tolist(), "LIA")
+
+
+def sections(present: set[str], split: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, str]]]:
+    """The parts of the datalist that the subjects present can fill."""
+    names = {part: [name for name in split.get(part, ()) if name in present] for part in SPLIT}
+    content = {"training": [{"image": image_path(name), "label": label_path(name)} for name in names["training"]]}
+    pairs = {"validation": list(permutations(names["validation"], 2))}
+    pairs["testing"] = [(names["testing"][0], moving) for moving in names["testing"][1:]]
+    return content | {part: [pair(*both) for both in items] for part, items in pairs.items() if items}
+
+
+def pair(fixed: str, moving: str) -> dict[str, str]:
+    """An entry of the datalist's validation or testing."""
+    return {
+        "fixed": image_path(fixed),
+        "moving": image_path(moving),
+        "fixed_label": label_path(fixed),
+        "moving_label": label_path(moving),
+    }
+
+
+def image_path(name: str) -> str:
+    return f"images/{name}.nii.gz"
+
+
+def label_path(name: str) -> str:
+    return f"labels/{name}.nii.gz"

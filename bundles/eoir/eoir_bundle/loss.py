@@ -93,6 +93,6 @@ def pad_end(image: Tensor, size: Sequence[int]) -> Tensor:
 
 def halve(image: Tensor, size: Sequence[int]) -> Tensor:
     """Blur by a Gaussian of one voxel (five wide) and resample to ``size``, first and last voxel centers kept."""
-    blurred = GaussianFilter(image.ndim - 2, sigma=1.0, truncated=2.0).to(image)(image)
+    blurred = GaussianFilter(image.ndim - 2, sigma=1.0, truncated=2.0, approx="sampled").to(image)(image)
     mode = "trilinear" if image.ndim == 5 else "bilinear"
     return F.interpolate(blurred, list(size), mode=mode, align_corners=True)

@@ -1,0 +1,261 @@
+"""Transform files that ITK, SimpleITK, ANTs and 3D Slicer read: displacement fields as NIfTI, composites as HDF5.
+
+On disk everything is LPS mm. A displacement field is a NIfTI file (X, Y, Z, 1, 3), in 2-D (X, Y, 1, 1, 2), with intent
+code 1007; ``d_LPS = diag(-1, -1, 1) u_RAS``. A composite holds an affine A and a field d and means y = A(x + d(x)): the
+affine was added first, and ITK applies what was added last first.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import itk
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import RegInputError
+from .files import save_atomically
+from .geometry import lps_sign, spatial_affine
+
+__all__ = ["Composite", "read_composite", "read_displacement", "write_composite", "write_displacement"]
+
+VECTOR_INTENT = 1007  # NIFTI_INTENT_VECTOR: the one by which ITK knows a vector image
+ORTHONORMAL_ATOL = 1e-4  # of D^T D - 1: float32 headers round about 1e-6; over 200 mm this is 0.02 mm
+
+
+@dataclass(frozen=True)
+class Composite:
+    """``y = initial @ (x + ddf_mm(x))``, fixed to moving world, RAS mm.
+
+    Attributes:
+        ddf_mm: (1, N, *S), or None: no field.
+        affine: (N + 1, N + 1) of the field's grid, or None.
+        initial: (N + 1, N + 1), applied after the field.
+    """
+
+    ddf_mm: Tensor | None
+    affine: np.ndarray | None
+    initial: np.ndarray
+
+
+def write_displacement(path: Path | str, ddf_mm: Tensor, affine: np.ndarray) -> None:
+    """Write one field as an ITK displacement field, float32.
+
+    Args:
+        path: ending in .nii or .nii.gz.
+        ddf_mm: (1, N, *S), RAS mm.
+        affine: (N + 1, N + 1) of its grid; ITK has no sheared grids.
+
+    Raises:
+        RegInputError: if the grid is sheared or the name ends otherwise.
+        RegEnvError: if the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise RegInputError(
+            f"{path} ends in '{path.suffix}', expected .nii.gz or .nii for a displacement field; rename it."
+        )
+    ndim = check_field(ddf_mm)
+    matrix = spatial_affine(affine, ndim)
+    check_orthonormal(matrix)
+    components = (vectors_last(ddf_mm) * lps_sign(ndim)).astype(np.float32)
+    image = nib.Nifti1Image(components.reshape(*components.shape[:-1], *[1] * (4 - ndim), ndim), embed(matrix))
+    image.header.set_intent(VECTOR_INTENT, name="")
+    image.header.set_xyzt_units("mm")
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)  # both: readers disagree on which one counts
+    save_atomically(lambda temporary: nib.save(image, temporary), path)
+
+
+def read_displacement(path: Path | str) -> tuple[Tensor, np.ndarray]:
+    """Read an ITK displacement field.
+
+    Returns:
+        ddf_mm (1, N, *S), float32, RAS mm, and the (N + 1, N + 1) affine of its grid.
+
+    Raises:
+        RegInputError: if the file is not (X, Y, Z, 1, 3) or (X, Y, 1, 1, 2), or holds NaN.
+    """
+    try:
+        image = nib.load(path)
+        shape, values = image.shape, np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise RegInputError(
+            f"{path} cannot be read ({error}), expected a displacement field; check the file."
+        ) from error
+    ndim = shape[-1]
+    if len(shape) != 5 or shape[3] != 1 or ndim not in (2, 3) or (ndim == 2 and shape[2] != 1):
+        raise RegInputError(f"{path} has shape {shape}, expected (X, Y, Z, 1, 3) or (X, Y, 1, 1, 2): not an ITK field.")
+    if not np.isfinite(values).all():
+        raise RegInputError(f"{path} holds NaN or infinite displacements, expected mm; write it again.")
+    vectors = values.reshape(*shape[:ndim], ndim) * lps_sign(ndim)
+    return vectors_first(vectors), spatial_affine(image.affine, ndim)
+
+
+def write_composite(
+    path: Path | str, ddf_mm: Tensor | None, affine: np.ndarray | None, initial: np.ndarray | None = None
+) -> None:
+    """Write ``y = initial @ (x + ddf_mm(x))`` as an ITK composite transform, in float64.
+
+    Args:
+        path: ending in .h5.
+        ddf_mm: (1, N, *S), RAS mm; None writes the affine alone.
+        affine: (N + 1, N + 1) of the field's grid.
+        initial: (N + 1, N + 1), RAS mm, fixed world to moving world; by default the identity.
+
+    Raises:
+        RegInputError: if the grid is sheared, the name ends otherwise, or there is neither field nor affine.
+        RegEnvError: if the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".h5":
+        raise RegInputError(f"{path} ends in '{path.suffix}', expected .h5 for a composite transform; rename it.")
+    if ddf_mm is None and initial is None:
+        raise RegInputError(f"{path} would hold neither a field nor an affine, expected one of them; give one.")
+    ndim = len(initial) - 1 if ddf_mm is None else check_field(ddf_mm)
+    composite = itk.CompositeTransform[itk.D, ndim].New()
+    composite.AddTransform(to_itk_affine(np.eye(ndim + 1) if initial is None else spatial_affine(initial, ndim)))
+    if ddf_mm is not None:
+        composite.AddTransform(to_itk_field(ddf_mm, spatial_affine(affine, ndim)))
+    save_atomically(lambda temporary: itk.transformwrite([composite], str(temporary), compression=True), path)
+
+
+def read_composite(path: Path | str) -> Composite:
+    """Read an ITK transform file of affine-like transforms and, as the last added, at most one displacement field.
+
+    Raises:
+        RegInputError: if it cannot be read or holds anything else, such as a B-spline or a second field.
+    """
+    try:
+        transforms = flatten(itk.transformread(str(path)))
+    except (RuntimeError, OSError, TypeError) as error:
+        raise RegInputError(
+            f"{path} cannot be read ({error}), expected an ITK transform file; check the file."
+        ) from error
+    ddf_mm, affine = None, None
+    if transforms and is_field(transforms[-1]):
+        ddf_mm, affine = from_itk_field(transforms.pop())
+    kinds = [t.GetNameOfClass() for t in transforms]
+    if not all(hasattr(t, "GetMatrix") and hasattr(t, "GetOffset") for t in transforms) or not (
+        kinds or affine is not None
+    ):
+        raise RegInputError(f"{path} holds {kinds}, expected affines, then at most one displacement field; convert it.")
+    ndim = len(affine) - 1 if affine is not None else transforms[0].GetInputSpaceDimension()
+    initial = np.eye(ndim + 1)
+    for transform in transforms:  # the first added is applied last
+        initial = initial @ from_itk_affine(transform)
+    return Composite(ddf_mm, affine, initial)
+
+
+def flatten(transforms: list) -> list:
+    """The simple transforms in the order they were added, composites taken apart."""
+    simple = []
+    for transform in transforms:
+        transform = itk.down_cast(transform)
+        if transform.GetNameOfClass() == "CompositeTransform":
+            simple += flatten([transform.GetNthTransform(k) for k in range(transform.GetNumberOfTransforms())])
+        else:
+            simple.append(transform)
+    return simple
+
+
+def is_field(transform: itk.Object) -> bool:
+    return transform.GetNameOfClass() == "DisplacementFieldTransform"
+
+
+def to_itk_affine(matrix: np.ndarray) -> itk.Object:
+    """An ITK affine, LPS, of a (N + 1, N + 1) matrix in RAS."""
+    ndim = len(matrix) - 1
+    flip = np.diag([*lps_sign(ndim), 1.0])
+    lps = flip @ matrix @ flip
+    transform = itk.AffineTransform[itk.D, ndim].New()
+    transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(lps[:-1, :-1])))
+    transform.SetOffset([float(v) for v in lps[:-1, -1]])
+    return transform
+
+
+def from_itk_affine(transform: itk.Object) -> np.ndarray:
+    """The (N + 1, N + 1) matrix in RAS of an ITK transform that has a matrix and an offset."""
+    linear = itk.array_from_matrix(transform.GetMatrix())
+    ndim = len(linear)
+    matrix = np.eye(ndim + 1)
+    matrix[:-1, :-1], matrix[:-1, -1] = linear, list(transform.GetOffset())
+    flip = np.diag([*lps_sign(ndim), 1.0])
+    return flip @ matrix @ flip
+
+
+def to_itk_field(ddf_mm: Tensor, matrix: np.ndarray) -> itk.Object:
+    """An ITK displacement field transform, LPS mm."""
+    check_orthonormal(matrix)
+    ndim = len(matrix) - 1
+    vectors = (vectors_last(ddf_mm) * lps_sign(ndim)).astype(np.float64)
+    axes = (*reversed(range(ndim)), ndim)  # ITK's numpy arrays are (z, y, x, component)
+    image = itk.image_from_array(
+        np.ascontiguousarray(vectors.transpose(axes)), ttype=itk.Image[itk.Vector[itk.D, ndim], ndim]
+    )
+    spacing = np.linalg.norm(matrix[:-1, :-1], axis=0)
+    sign = lps_sign(ndim)
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(v) for v in sign * matrix[:-1, -1]])
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(sign[:, None] * matrix[:-1, :-1] / spacing)))
+    transform = itk.DisplacementFieldTransform[itk.D, ndim].New()
+    transform.SetDisplacementField(image)
+    return transform
+
+
+def from_itk_field(transform: itk.Object) -> tuple[Tensor, np.ndarray]:
+    """ddf_mm (1, N, *S), RAS mm, and the affine of an ITK displacement field transform."""
+    image = transform.GetDisplacementField()
+    vectors = itk.array_from_image(image)
+    ndim = vectors.shape[-1]
+    sign = lps_sign(ndim)
+    matrix = np.eye(ndim + 1)
+    matrix[:-1, :-1] = sign[:, None] * itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    matrix[:-1, -1] = sign * np.array(image.GetOrigin())
+    axes = (*reversed(range(ndim)), ndim)
+    return vectors_first(vectors.transpose(axes) * sign), matrix
+
+
+def check_field(ddf_mm: Tensor) -> int:
+    """Number of spatial axes of one field (1, N, *S) of finite numbers."""
+    ndim = ddf_mm.ndim - 2
+    if ndim not in (2, 3) or tuple(ddf_mm.shape[:2]) != (1, ndim):
+        raise RegInputError(
+            f"ddf_mm has shape {list(ddf_mm.shape)}, expected [1, N, *size] with N = 2 or 3: one field."
+        )
+    if not torch.isfinite(ddf_mm).all():
+        raise RegInputError(
+            "ddf_mm holds NaN or infinite displacements, expected mm; do not save a failed registration."
+        )
+    return ndim
+
+
+def check_orthonormal(matrix: np.ndarray) -> None:
+    """Refuse grids whose axes are not at right angles: ITK does not read them."""
+    directions = matrix[:-1, :-1] / np.linalg.norm(matrix[:-1, :-1], axis=0)
+    error = np.abs(directions.T @ directions - np.eye(len(directions))).max()
+    if error > ORTHONORMAL_ATOL:
+        raise RegInputError(
+            f"the grid is sheared (axes are {error:.2g} off right angles), expected right angles, as ITK reads no other grid"
+            f"; resample the fixed image onto an unsheared grid first."
+        )
+
+
+def embed(matrix: np.ndarray) -> np.ndarray:
+    """(4, 4) of a 2-D affine, with a third axis of 1 mm."""
+    if len(matrix) == 4:
+        return matrix
+    full = np.eye(4)
+    full[:2, :2], full[:2, 3] = matrix[:2, :2], matrix[:2, 2]
+    return full
+
+
+def vectors_last(ddf_mm: Tensor) -> np.ndarray:
+    """(1, N, *S) -> (*S, N)."""
+    return ddf_mm[0].detach().cpu().movedim(0, -1).numpy()
+
+
+def vectors_first(vectors: np.ndarray) -> Tensor:
+    """(*S, N) -> (1, N, *S), float32."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(vectors, -1, 0)[None], dtype=np.float32))

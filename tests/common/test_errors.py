@@ -1,0 +1,39 @@
+import subprocess
+import sys
+
+import pytest
+
+from common.errors import RegEnvError, RegInputError, RegNumericsError, sentence_of
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "family"),
+    [(RegInputError, 2, ValueError), (RegEnvError, 3, OSError), (RegNumericsError, 4, ArithmeticError)],
+)
+def test_each_error_has_its_exit_status_and_standard_family(kind, status, family):
+    assert kind.exit_status == status and issubclass(kind, family)
+
+
+def test_the_sentence_is_found_behind_wrappers():
+    try:
+        try:
+            raise RegInputError("a.nii.gz is empty.")
+        except RegInputError as error:
+            raise RuntimeError("Failed to instantiate") from error
+    except RuntimeError as error:
+        assert sentence_of(error) == "a.nii.gz is empty."
+
+
+def test_other_errors_have_no_sentence():
+    assert sentence_of(KeyError("x")) is None and sentence_of(None) is None
+
+
+def test_an_uncaught_error_ends_with_its_sentence():
+    program = (
+        "from common.errors import RegInputError, print_sentence_last\n"
+        "print_sentence_last()\n"
+        "try:\n    raise RegInputError('the sentence.')\n"
+        "except RegInputError as error:\n    raise RuntimeError('wrapped') from error\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "the sentence."

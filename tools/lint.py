@@ -1,0 +1,133 @@
+"""What the bundles' configs may say: known targets, no lambda, no place on one machine, nothing too early."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from common.errors import RegInputError
+
+from .vendor import parse_expression
+
+__all__ = ["absolute_paths", "lint_config", "lint_configs", "read_config", "strings_of"]
+
+PREFIXES = ("monai", "torch", "ignite", "common")
+"""Packages that a ``_target_`` may name besides the bundle's own; MONAI's short names need none."""
+
+# at a text's start or after a blank, quote, `=` or bracket: /word, ~, C:\; not the // of a URL
+PLACE = re.compile(r"""(?:^|[\s'"=\[(,])(~(?:[/\w]|$)|/\w[\w./-]*|[A-Za-z]:[\\/])""")
+HOME_CALLS = {"expanduser", "home"}
+
+
+def lint_configs(folder: Path) -> list[str]:
+    """Findings over all configs of a bundle's folder, each beginning with the file's name; empty if all is well."""
+    findings = []
+    for path in sorted((folder / "configs").glob("*.json")):
+        if path.name != "metadata.json":
+            config = read_config(path.read_bytes(), path.name)
+            findings += [f"{path.name}: {finding}" for finding in lint_config(config, f"{folder.name}_bundle")]
+    return findings
+
+
+def lint_config(config: dict, package: str) -> Iterator[str]:
+    """Findings in one parsed config of the bundle whose package this is."""
+    yield from absolute_paths(config)
+    yield from unknown_targets(config, package)
+    yield from lambdas(config)
+    yield from too_early(config, package)
+
+
+def read_config(content: bytes, where: str) -> Any:
+    """A JSON file's values; RegInputError if it is not JSON or says a key twice, where JSON would keep the last."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict:
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise RegInputError(f"{where} says '{twice[0]}' twice in one section, expected it once; remove one.")
+        return dict(pairs)
+
+    try:
+        return json.loads(content, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise RegInputError(f"{where} is not JSON ({error}); correct it.") from error
+
+
+def strings_of(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a parsed config with its id, ``train::handlers::0::_target_``."""
+    if isinstance(value, str):
+        yield where, value
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from strings_of(item, f"{where}::{key}" if where else str(key))
+
+
+def absolute_paths(config: Any) -> Iterator[str]:
+    """Texts that name a place on one machine: absolute, or in somebody's home."""
+    for where, text in strings_of(config):
+        for part in literals(text, where):
+            found = PLACE.search(part)
+            if found:
+                yield f"{where} has the path '{found.group(1)}', expected one relative to bundle_root or an argument"
+        if text.startswith("$") and names_called(text, where) & HOME_CALLS:
+            yield f"{where} asks for the home folder, expected a path relative to bundle_root or an argument"
+
+
+def literals(text: str, where: str) -> list[str]:
+    """A text itself, or the texts within it if it is an expression (there a slash may divide)."""
+    if not text.startswith("$"):
+        return [text]
+    tree = parse_expression(text, where)[0]
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def names_called(text: str, where: str) -> set[str]:
+    """Last names of the functions that an expression calls."""
+    calls = [node.func for node in ast.walk(parse_expression(text, where)[0]) if isinstance(node, ast.Call)]
+    return {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
+
+
+def unknown_targets(config: Any, package: str) -> Iterator[str]:
+    """``_target_``s out of packages that a bundle may not lean on, and short names that MONAI does not know."""
+    allowed = (*PREFIXES, package)
+    for where, text in strings_of(config):
+        if where.split("::")[-1] != "_target_" or text.startswith(("$", "@", "%")):
+            continue
+        if "." not in text and not is_monai_name(text):
+            yield f"{where} is '{text}', which MONAI does not know; write the full path"
+        if "." in text and text.split(".")[0] not in allowed:
+            yield f"{where} is '{text}', expected one of {', '.join(allowed)} or a short name of MONAI's"
+
+
+@cache
+def is_monai_name(name: str) -> bool:
+    """Whether MONAI finds a class or function by this name alone."""
+    return locator().get_component_module_name(name) is not None
+
+
+@cache
+def locator() -> Any:
+    """MONAI's table of its components; making it takes a second and more."""
+    from monai.bundle.config_item import ComponentLocator  # seconds to import, and packing does not need it
+
+    return ComponentLocator()
+
+
+def lambdas(config: Any) -> Iterator[str]:
+    """Expressions that define a function."""
+    for where, text in strings_of(config):
+        if text.startswith("$"):
+            tree = parse_expression(text, where)[0]
+            if any(isinstance(node, ast.Lambda) for node in ast.walk(tree)):
+                yield f"{where} has a lambda, expected a function of common or of the bundle"
+
+
+def too_early(config: dict, package: str) -> Iterator[str]:
+    """Our code in ``imports`` or ``initialize``: MONAI adds the bundle to the path later, in ``run``."""
+    for where, text in strings_of({key: config[key] for key in ("imports", "initialize") if key in config}):
+        if re.search(rf"\b(common|{re.escape(package)})\b", text):
+            yield f"{where} is '{text}', but the bundle's code can be imported from `run` on only; move it there"

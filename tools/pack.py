@@ -1,0 +1,218 @@
+"""A bundle as one file that runs where nothing of this repository is installed, the same bytes each time.
+
+``common`` is copied into the bundle's package (``tools/vendor.py`` says how names follow), because two downloaded
+bundles that both owned a top-level ``common`` would get each other's code in one process.
+"""
+
+import ast
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from common.errors import RegInputError
+from common.files import save_atomically
+
+from .lint import absolute_paths, read_config
+from .vendor import OURS, leftover_names, parse_expression, vendor_config, vendor_python
+
+__all__ = ["REPOSITORY", "bundle_names", "check_version", "pack", "packed_files"]
+
+REPOSITORY = Path(__file__).parent.parent
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+WEIGHTS = "models/model.pt"
+WEIGHTS_LIMIT = 5 * 2**20  # bytes; larger ones are published apart and named in large_files.yml
+WRITTEN_BY_RUNS = ("eval", "models")
+VERSION = re.compile(r"\d\.\d\.\d")  # MONAI sorts versions as strings, so 0.10.0 would come before 0.9.0
+
+
+def pack(
+    name: str,
+    out: Path,
+    bundles_dir: Path = REPOSITORY / "bundles",
+    weights: bool = False,
+    common_dir: Path = REPOSITORY / "common",
+) -> Path:
+    """Write ``<name>_v<version>.zip``, with one folder ``<name>/`` in it, and its line in ``SHA256SUMS``.
+
+    Args:
+        name: the bundle's folder in ``bundles_dir``.
+        out: folder for the two files; made when needed.
+        bundles_dir: folder of the bundles.
+        weights: put ``models/model.pt`` into it.
+        common_dir: the ``common`` to vendor.
+
+    Returns:
+        Path of the zip.
+
+    Raises:
+        RegInputError: if the bundle cannot travel: the message lists every reason.
+    """
+    files = packed_files(name, Path(bundles_dir), weights, Path(common_dir))
+    version = json.loads(files["configs/metadata.json"])["version"]
+    target = Path(out) / f"{name}_v{version}.zip"
+    save_atomically(lambda path: write_zip(path, name, files), target)
+    add_checksum(target)
+    return target
+
+
+def packed_files(name: str, bundles_dir: Path, weights: bool, common_dir: Path) -> dict[str, bytes]:
+    """What the packed bundle's folder holds, by path relative to it; see :func:`pack`."""
+    folder = find_bundle(name, bundles_dir)
+    package = f"{name}_bundle"
+    sources = read_folder(folder, WRITTEN_BY_RUNS)
+    problems = [f"{package}/common exists already"] if any(f.startswith(f"{package}/common/") for f in sources) else []
+    problems += list(common_problems(common_dir))
+    problems += [check_version(folder)] if check_version(folder) else []
+    files = {path: vendored(path, content, name) for path, content in sources.items()}
+    files |= {f"{package}/common/{path}": content for path, content in read_folder(common_dir).items()}
+    problems += list(leftovers(files, bundle_names(bundles_dir) - {package}))
+    if problems:
+        raise RegInputError(f"{name} cannot be packed: {'; '.join(dict.fromkeys(problems))}; mend this and pack again.")
+    return files | (read_weights(folder) if weights else {})
+
+
+def find_bundle(name: str, bundles_dir: Path) -> Path:
+    """The bundle's folder; RegInputError unless it holds metadata and the licence under which it travels."""
+    folder = bundles_dir / name
+    if not (folder / "configs" / "metadata.json").is_file():
+        known = ", ".join(sorted(p.parent.parent.name for p in bundles_dir.glob("*/configs/metadata.json"))) or "none"
+        raise RegInputError(f"there is no bundle '{name}' in {bundles_dir}, expected one of: {known}.")
+    if not (folder / "LICENSE").is_file():
+        raise RegInputError(f"{folder} has no LICENSE, expected the text that its users need; add it.")
+    return folder
+
+
+def bundle_names(bundles_dir: Path) -> set[str]:
+    """The packages of all bundles in a folder, such as ``eoir_bundle``."""
+    return {f"{path.parent.parent.name}_bundle" for path in bundles_dir.glob("*/configs/metadata.json")}
+
+
+def read_folder(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """Content of every file that belongs to a folder's sources, by path; what runs and tools leave behind is not read.
+
+    Args:
+        folder: where to look.
+        skip: names of folders in it to leave out.
+
+    Raises:
+        RegInputError: for a link, which does not travel.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if parts[0] in skip or any(part.startswith(".") or part == "__pycache__" for part in parts):
+            continue
+        if path.is_symlink():
+            raise RegInputError(f"{path} is a link, expected a file; put its content there.")
+        if path.is_file() and path.name != "monailabel_train.json":  # MONAI Label writes that one
+            files["/".join(parts)] = path.read_bytes()
+    return files
+
+
+def vendored(path: str, content: bytes, name: str) -> bytes:
+    """One file of the bundle as it is packed."""
+    if path.endswith(".py"):
+        return vendor_python(content.decode(), f"{name}_bundle", path).encode()
+    if is_config(path):
+        config = vendor_config(read_config(content, path), name, f"{name}_bundle", path)
+        return (json.dumps(config, indent=4, ensure_ascii=False) + "\n").encode()
+    return content
+
+
+def is_config(path: str) -> bool:
+    """Whether a path of a bundle is one of its configs."""
+    return path.startswith("configs/") and path.endswith(".json")
+
+
+def check_version(folder: Path) -> str | None:
+    """What is wrong with the version in a bundle's metadata, ``None`` if nothing is."""
+    metadata = read_config((folder / "configs" / "metadata.json").read_bytes(), "configs/metadata.json")
+    version, changelog = metadata.get("version"), metadata.get("changelog", {})
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
+        return f"version is {version!r}, expected three digits such as '0.1.0', because MONAI sorts versions as text"
+    if version not in changelog:
+        return f"version {version} is not in the changelog, which has {', '.join(changelog) or 'no entry'}"
+    return None
+
+
+def common_problems(common_dir: Path) -> Iterator[str]:
+    """Why a ``common`` cannot be vendored: imports that are not relative."""
+    for path, content in read_folder(common_dir).items():
+        if path.endswith(".py"):
+            yield from (f"common/{path} has '{n}'" for n in leftover_names(ast.parse(content.decode()), set(OURS)))
+
+
+def leftovers(files: dict[str, bytes], other_bundles: set[str]) -> Iterator[str]:
+    """What still points out of the packed bundle."""
+    forbidden = set(OURS) | other_bundles
+    for path, content in files.items():
+        if path.endswith(".py"):
+            yield from (f"{path} has '{found}'" for found in leftover_names(ast.parse(content.decode()), forbidden))
+        elif path.startswith("configs/") and path.endswith((".yaml", ".yml")):
+            yield f"{path} is YAML, and only JSON is vendored"
+        elif is_config(path):
+            config = json.loads(content)
+            yield from (f"{path}: {problem}" for problem in absolute_paths(config))
+            yield from (f"{path} names '{found}'" for found in config_leftovers(config, forbidden, path))
+
+
+def config_leftovers(value: object, forbidden: set[str], path: str) -> Iterator[str]:
+    """Modules of ``forbidden`` that a parsed config names in a target, a text or an expression."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from config_leftovers(item, forbidden, path)
+    elif isinstance(value, str) and value.startswith("$"):
+        yield from leftover_names(parse_expression(value, path)[0], forbidden)
+    elif isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)+", value) and value.split(".")[0] in forbidden:
+        yield value
+
+
+def read_weights(folder: Path) -> dict[str, bytes]:
+    """``models/model.pt`` by its path; RegInputError if it is missing, or too large and not in large_files.yml."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise RegInputError(f"{path} is missing, expected trained weights; run the bundle's train.json first.")
+    content = path.read_bytes()
+    listed = large_files(folder).get(WEIGHTS)
+    if len(content) > WEIGHTS_LIMIT and listed is None:
+        raise RegInputError(
+            f"{path} has {len(content) / 2**20:.1f} MiB, expected at most {WEIGHTS_LIMIT // 2**20} or an entry in "
+            "large_files.yml; publish it apart and name it there."
+        )
+    if listed is not None and listed.get("hash_val") != hashlib.sha256(content).hexdigest():
+        raise RegInputError(f"{path} has another sha256 than large_files.yml; publish it and renew the entry.")
+    return {WEIGHTS: content}
+
+
+def large_files(folder: Path) -> dict[str, dict]:
+    """The entries of a bundle's large_files.yml by their path; empty where there is no such file."""
+    path = folder / "large_files.yml"
+    content = yaml.safe_load(path.read_text()) if path.is_file() else None
+    return {entry["path"]: entry for entry in (content or {}).get("large_files") or []}
+
+
+def write_zip(path: Path, name: str, files: dict[str, bytes]) -> None:
+    """Write the files under ``<name>/``, sorted, not compressed (zlib's bytes differ by version), one time and mode."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for member in sorted(files):
+            info = zipfile.ZipInfo(f"{name}/{member}", EPOCH)
+            info.create_system = 3  # Unix, wherever this runs, so that the mode counts
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[member])
+    path.write_bytes(buffer.getvalue())
+
+
+def add_checksum(target: Path) -> None:
+    """Put the file's line into SHA256SUMS beside it, in the form that ``sha256sum --check`` reads."""
+    sums = target.with_name("SHA256SUMS")
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    kept = {line.split("  ", 1)[1]: line for line in lines if "  " in line}
+    kept[target.name] = f"{hashlib.sha256(target.read_bytes()).hexdigest()}  {target.name}"
+    save_atomically(lambda path: path.write_text("".join(f"{kept[key]}\n" for key in sorted(kept))), sums)

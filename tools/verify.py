@@ -1,0 +1,360 @@
+"""Everything that the model zoo's continuous integration asks of a bundle, offline, and what we ask besides.
+
+The bundle's folder is only read: commands run on copies in a temporary folder. No weights are in git, so a short
+training on the phantom, in the packed copy and without the repository, makes those that the export needs.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.utils import set_determinism
+from torch import nn
+
+from common.errors import RegInputError
+
+from .alone import Command, run_alone
+from .lint import lint_configs, read_config
+from .pack import REPOSITORY, WEIGHTS, check_version, large_files, pack
+
+__all__ = ["SHORT", "Check", "verify"]
+
+SCHEMA = Path(__file__).parent / "schema" / "metadata_20240725.json"
+NECESSARY = (
+    "LICENSE",
+    "large_files.yml",
+    "configs/metadata.json",
+    "configs/train.json",
+    "configs/inference.json",
+    "configs/evaluate.json",
+    "configs/logging.conf",
+    "docs/README.md",
+    "{name}_bundle/__init__.py",
+    "{name}_bundle/network.py",
+)
+SHORT = {"dataset_dir::size": [32, 32, 32], "max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1}
+"""Overrides that make a training short; a config takes those whose id it has."""
+SIDE_FACTOR = 2  # n of "16*n": two coarse voxels along each axis
+EXPORT_TOLERANCE = 1e-4  # voxels between the exported network and the eager one
+
+
+class Check(NamedTuple):
+    """One line of the report: what was looked at, and what was found wrong, ``None`` if nothing."""
+
+    name: str
+    finding: str | None
+
+
+def verify(
+    name: str, bundles_dir: Path = REPOSITORY / "bundles", say: Callable[[str], None] | None = None
+) -> list[Check]:
+    """Check a bundle, one line at a time; it is sound if no check has a finding.
+
+    Args:
+        name: the bundle's folder in ``bundles_dir``.
+        bundles_dir: folder of the bundles.
+        say: is handed each line, ``ok    <check>`` or ``WRONG <check>: <finding>``, as soon as it is known; by default
+            lines go to the log.
+
+    Returns:
+        Every check in the order of the work.
+
+    Raises:
+        RegInputError: if there is no such bundle.
+    """
+    folder = Path(bundles_dir) / name
+    if not folder.is_dir():
+        raise RegInputError(f"there is no bundle '{name}' in {bundles_dir}; see what `ls {bundles_dir}` offers.")
+    say = say or logging.getLogger(__name__).info
+    checks = []
+    with tempfile.TemporaryDirectory(prefix="verify_") as work:
+        case = Case(folder, Path(work))
+        for title, look in CHECKS.items():
+            checks.append(Check(title, finding_of(look, case)))
+            say(f"WRONG {title}: {checks[-1].finding}" if checks[-1].finding else f"ok    {title}")
+    return checks
+
+
+@dataclass
+class Case:
+    """A bundle under examination.
+
+    Args:
+        folder: the bundle, only read.
+        work: temporary folder.
+    """
+
+    folder: Path
+    work: Path
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+        return self.folder.name
+
+    @cached_property
+    def copy(self) -> Path:
+        """A copy of the bundle without what runs wrote."""
+        target = self.work / "copy" / self.name
+        shutil.copytree(self.folder, target, ignore=shutil.ignore_patterns("eval", "models", "__pycache__"))
+        return target
+
+    @cached_property
+    def metadata(self) -> dict:
+        """What metadata.json holds."""
+        return read_config((self.folder / "configs" / "metadata.json").read_bytes(), "metadata.json")
+
+    @cached_property
+    def packed(self) -> Path:
+        """The bundle packed and unpacked again, in a folder of its own."""
+        archive = pack(self.name, self.work / "zip", self.folder.parent)
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(self.work / "alone")
+        return self.work / "alone" / self.name
+
+    @cached_property
+    def alone(self) -> dict[str, str | None]:
+        """What training, evaluating and inferring with the packed copy failed with, run without the repository.
+
+        Each works in another folder: the bundle's root, the one above, and elsewhere with ``--bundle_root``.
+        """
+        elsewhere = self.work / "elsewhere"
+        elsewhere.mkdir()
+        root = self.packed
+        calls = {
+            "train": (root, ["configs/train.json"], []),
+            "evaluate": (root.parent, [f"{self.name}/configs/{file}.json" for file in ("train", "evaluate")], []),
+            "inference": (elsewhere, [str(root / "configs" / "inference.json")], ["--bundle_root", str(root)]),
+        }
+        commands = [
+            Command(str(cwd), ["run", "--config_file", str(files), *more, *short_arguments(cwd, files)])
+            for cwd, files, more in calls.values()
+            if all((cwd / file).is_file() for file in files)
+        ]
+        outcomes = iter(run_alone(commands))
+        return {
+            what: next(outcomes) if all((cwd / file).is_file() for file in files) else f"{files[-1]} is missing"
+            for what, (cwd, files, _) in calls.items()
+        }
+
+    @cached_property
+    def weights(self) -> Path:
+        """``models/model.pt`` of the bundle, or else the one that the short training wrote."""
+        own, short = self.folder / WEIGHTS, self.packed / WEIGHTS
+        if not own.is_file() and not short.is_file():
+            raise RegInputError(f"there is no {WEIGHTS}, and the short training wrote none: {self.alone['train']}")
+        return own if own.is_file() else short
+
+    def config(self, file: str) -> str:
+        """Path of one config of the copy."""
+        return str(self.copy / "configs" / file)
+
+
+def short_arguments(cwd: Path, files: list[str]) -> list[str]:
+    """``--id value`` for every entry of ``SHORT`` that the merged configs have."""
+    pairs = short_overrides([cwd / file for file in files])
+    return [part for key, value in pairs.items() for part in (f"--{key}", json.dumps(value))]
+
+
+def short_overrides(files: list[Path]) -> dict:
+    """The entries of ``SHORT`` whose id the merged configs have."""
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    return {key: value for key, value in SHORT.items() if key in parser}
+
+
+def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:
+    """What ``look`` returns, or the error that it raises, in one line."""
+    try:
+        return look(case)
+    except Exception as error:  # whatever a bundle's code raises is a finding about the bundle
+        causes = [error]
+        while causes[-1].__cause__ is not None:
+            causes.append(causes[-1].__cause__)
+        return " <- ".join(f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}" for e in causes)
+
+
+@contextlib.contextmanager
+def importable(root: Path) -> Iterator[None]:
+    """The bundle's package taken from ``root`` inside the block; afterwards as if it had never been imported."""
+    package = f"{root.name}_bundle"
+
+    def take_out() -> dict:
+        return {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == package}
+
+    kept = take_out()
+    sys.path.insert(0, str(root))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(root))
+        take_out()
+        sys.modules.update(kept)
+
+
+def check_files(case: Case) -> str | None:
+    """Files that a bundle needs, and large_files.yml readable."""
+    missing = [file for file in (f.format(name=case.name) for f in NECESSARY) if not (case.folder / file).is_file()]
+    large_files(case.folder)
+    return f"missing: {', '.join(missing)}" if missing else None
+
+
+def check_metadata(case: Case) -> str | None:
+    """MONAI's ``verify_metadata`` against the schema kept here, placed where it would download one to."""
+    schema = case.work / "schema.json"
+    shutil.copyfile(SCHEMA, schema)
+    verify_metadata(meta_file=case.config("metadata.json"), filepath=str(schema))
+    return None
+
+
+def check_labels(case: Case) -> str | None:
+    """Names of the labels that the bundle can carry over, which viewers show: whole numbers -> distinct names."""
+    outputs = case.metadata["network_data_format"].get("post_processed_outputs", {})
+    names = outputs.get("pred", {}).get("channel_def", {})
+    if len(names) < 2 or names.get("0", "").lower() != "background":
+        return "network_data_format::post_processed_outputs::pred::channel_def has no {'0': 'background', '1': ...}"
+    odd = [key for key in names if not key.isdecimal() or not names[key].strip()]
+    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    if odd or twice:
+        return f"label names must be distinct and stand beside whole numbers, found {odd + twice}"
+    return None
+
+
+def check_configs(case: Case) -> str | None:
+    """The lint of ``tools/lint.py``."""
+    return "; ".join(lint_configs(case.folder)) or None
+
+
+def check_packed(case: Case) -> str | None:
+    """Packed twice, the same bytes."""
+    archives = [pack(case.name, case.work / f"again{k}", case.folder.parent) for k in range(2)]
+    sums = {hashlib.sha256(path.read_bytes()).hexdigest() for path in archives}
+    return None if len(sums) == 1 else "packed twice, the zip had other bytes"
+
+
+def check_strays(case: Case) -> str | None:
+    """The packed copy wrote nothing outside its own folder."""
+    _ = case.alone  # the commands have run
+    allowed = {case.packed, case.work / "elsewhere"}
+    strays = [path for folder in ("alone", "elsewhere") for path in (case.work / folder).iterdir()]
+    outside = [str(path.relative_to(case.work)) for path in strays if path not in allowed]
+    return f"written outside the bundle: {', '.join(outside)}" if outside else None
+
+
+def check_alone(what: str) -> Callable[[Case], str | None]:
+    """A check of one command of the packed copy."""
+
+    def look(case: Case) -> str | None:
+        failure = case.alone[what]
+        return failure and failure.strip().splitlines()[-1]
+
+    return look
+
+
+def check_properties(workflow_type: str) -> Callable[[Case], str | None]:
+    """A check that MONAI's ConfigWorkflow finds all that a workflow of this type must have."""
+
+    def look(case: Case) -> str | None:
+        file = case.config(f"{workflow_type}.json")
+        with importable(case.copy):
+            workflow = ConfigWorkflow(
+                config_file=file,
+                workflow_type=workflow_type,
+                logging_file=False,
+                bundle_root=str(case.copy),
+                **short_overrides([Path(file)]),
+            )
+            try:
+                workflow.initialize()
+                lacking = workflow.check_properties()
+            finally:
+                set_determinism(None)  # `initialize` seeds and switches this process
+        return f"missing or misnamed: {', '.join(lacking)}" if lacking else None
+
+    return look
+
+
+def check_net(case: Case) -> str | None:
+    """MONAI's ``verify_net_in_out``, and a field on the grid of the image, which that one does not look at."""
+    with importable(case.copy):
+        verify_net_in_out(
+            net_id="network_def",
+            meta_file=case.config("metadata.json"),
+            config_file=case.config("inference.json"),
+            device="cpu",
+            n=SIDE_FACTOR,
+        )
+        image = example_image(case.metadata)
+        ddf = load_network(case)(image)
+    if ddf.shape[2:] != image.shape[2:]:
+        return f"pred has the size {tuple(ddf.shape[2:])} for an image of {tuple(image.shape[2:])}, expected the same"
+    return None
+
+
+def check_torchscript(case: Case) -> str | None:
+    """MONAI's ``ckpt_export`` by script, its result equal to the eager network's."""
+    exported = case.work / "model.ts"
+    with importable(case.copy):
+        ckpt_export(
+            net_id="network_def",
+            filepath=str(exported),
+            ckpt_file=str(case.weights),
+            meta_file=case.config("metadata.json"),
+            config_file=case.config("inference.json"),
+            bundle_root=str(case.copy),
+        )
+        image = example_image(case.metadata)
+        with torch.no_grad():
+            eager = load_network(case)(image)
+            scripted = torch.jit.load(str(exported)).eval()(image)
+    worst = float((eager - scripted).abs().max())
+    return None if worst <= EXPORT_TOLERANCE else f"exported and eager fields differ by {worst:.2e} voxel"
+
+
+def load_network(case: Case) -> nn.Module:
+    """``network_def`` of inference.json with the weights; the bundle must be importable."""
+    parser = ConfigParser()
+    parser.read_config(case.config("inference.json"))
+    parser["bundle_root"] = str(case.copy)
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(case.weights, map_location="cpu", weights_only=True))
+    return network.eval()
+
+
+def example_image(metadata: dict) -> torch.Tensor:
+    """A random pair (1, 2, *S) in [0, 1] of a size that the metadata allow."""
+    shape = metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]
+    size = [side if isinstance(side, int) else int(side.split("*")[0]) * SIDE_FACTOR for side in shape]
+    return torch.rand(1, 2, *size, generator=torch.Generator().manual_seed(0))
+
+
+CHECKS: dict[str, Callable[[Case], str | None]] = {
+    "necessary files": check_files,
+    "metadata schema (verify_metadata)": check_metadata,
+    "version and changelog": lambda case: check_version(case.folder),
+    "label names": check_labels,
+    "configs": check_configs,
+    "packed twice, same bytes": check_packed,
+    "packed copy alone trains": check_alone("train"),
+    "packed copy alone evaluates": check_alone("evaluate"),
+    "packed copy alone infers": check_alone("inference"),
+    "nothing written outside the bundle": check_strays,
+    "properties for training": check_properties("train"),
+    "properties for inference": check_properties("inference"),
+    "network in and out (verify_net_in_out)": check_net,
+    "TorchScript equals eager (ckpt_export)": check_torchscript,
+}
