@@ -8,22 +8,23 @@ from dataclasses import dataclass
 
 import itk
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import center_of_mass, gaussian_filter
 
 from .errors import RegInputError, RegNumericsError
+from .geometry import spatial_affine, voxels_to_mm
 
 __all__ = ["AffineResult", "register_affine"]
 
-RIGID_LEVELS_MM = (8.0, 4.0)
-LEVELS_MM = (8.0, 4.0, 2.0)  # working resolution of each level; a grid coarser than that stays as it is
-SAMPLES = 60_000  # voxels per level that enter the histogram: more changes the result by less than its spread
-MIN_SIZE = 12  # voxels that shrinking leaves along an axis
-ITERATIONS = 200
-BINS = 48
-SIGMA = 0.5
-RELAX = 0.6
-MINSTEP = 1e-4
-LR = None
+LEVELS_MM = (8.0, 4.0, 2.0)  # working resolution of each level; an image coarser than that stays as it is
+MIN_SIZE = 12  # voxels that shrinking leaves along an axis, so that small crops keep something to match
+SAMPLES = 40_000  # voxels of a level that enter the histogram, drawn with the seed
+BINS = 32  # of the joint histogram, per image
+SMOOTHING = 0.5  # sigma before shrinking, in voxels of the coarser grid
+WINDOW = (0.1, 99.9)  # percentiles that become 0 and 1: the bins must not go to a few bright voxels
+ITERATIONS = 200  # of each level; most levels stop by step length after 30 to 100
+RELAXATION = 0.6  # factor of the step length whenever the gradient turns round
+MIN_STEP = 1e-4  # in units of the first step, which is one voxel of the level
+MIN_OVERLAP = 0.05  # of the fixed grid that the moving image must cover in the end
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,22 @@ class AffineResult:
 
     Attributes:
         matrix: (N + 1, N + 1) homogeneous, RAS mm, fixed points to moving points.
-        metric: final negative mutual information in nats; lower is better, 0 means that nothing is shared.
+        metric: negative mutual information of the last level, in nats; lower is better, 0 if nothing is shared. To be
+            compared between runs with the same fixed image only.
         iterations: optimizer steps over all levels.
     """
 
     matrix: np.ndarray
     metric: float
     iterations: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of one image, as ITK objects."""
+
+    image: itk.Object
+    mask: itk.Object | None
 
 
 def register_affine(
@@ -52,131 +62,198 @@ def register_affine(
     seed: int = 0,
     threads: int = 1,
 ) -> AffineResult:
+    """Align ``moving`` to ``fixed`` by a rigid, then a 12-parameter transform (6 in 2-D).
+
+    The same input, seed and number of threads give the same matrix.
+
+    Args:
+        fixed: array (X, Y) or (X, Y, Z) and its (N + 1, N + 1) affine, voxels to RAS mm; (4, 4) fits 2-D too.
+        moving: the same of the other image; its modality may differ.
+        rigid: stop at rotation and translation.
+        fixed_mask: where samples are taken, nonzero inside, on the fixed grid; by default everywhere.
+        moving_mask: where samples may land, on the moving grid; by default everywhere.
+        initial: (N + 1, N + 1) to start from; by default the translation that brings the centers of intensity (of the
+            masks, where given) together, which asks nothing of the headers' origins.
+        seed: of the voxels that are sampled.
+        threads: that ITK may use for the metric.
+
+    Raises:
+        RegInputError: if the images differ in dimension, a mask does not fit, or an image has no contrast.
+        RegNumericsError: if they do not overlap, or the matrix found is no alignment.
+
+    Source: Mattes et al., IEEE TMI 2003, doi:10.1109/TMI.2003.809072, in ITK's implementation.
+    Differs: levels are shrunk before ITK sees them, which it would do only to the sampled grid.
+    """
     ndim = fixed[0].ndim
-    start = initial
-    if start is None:
-        start = moments_start(fixed, moving, fixed_mask, moving_mask)
-    center = world_center(*fixed, fixed_mask)
-    pyr = [pyramid(normalize(a, None), aff, m) for (a, aff), m in ((fixed, fixed_mask), (moving, moving_mask))]
-    transform = rigid_transform(ndim, center, start)
-    n = 0
-    for k, mm in enumerate(LEVELS_MM):
-        if mm in RIGID_LEVELS_MM or rigid:
-            i, value = optimize(transform, pyr[0][k], pyr[1][k], seed, threads); n += i
-    if not rigid:
-        transform = affine_transform(ndim, center, to_matrix(transform))
-        for k, mm in enumerate(LEVELS_MM):
-            i, value = optimize(transform, pyr[0][k], pyr[1][k], seed, threads); n += i
-    return AffineResult(to_matrix(transform), value, n)
+    if ndim not in (2, 3) or moving[0].ndim != ndim:
+        raise RegInputError(f"images have {ndim} and {moving[0].ndim} axes, expected 2 or 3, the same; choose volumes.")
+    images = [prepared(*fixed, fixed_mask, "fixed"), prepared(*moving, moving_mask, "moving")]
+    centers = [world_center(*image) for image in images]
+    start = np.eye(ndim + 1)
+    start[:-1, -1] = centers[1] - centers[0]
+    if initial is not None:
+        start = spatial_affine(initial, ndim)
+    levels = list(zip(*[pyramid(*image) for image in images], strict=True))
+    steps = []
+    try:
+        transform = itk_transform(rigid_type(ndim), start, centers[0])
+        for pair in levels if rigid else levels[:1]:
+            steps.append(optimize(transform, *pair, seed, threads))
+        if not rigid:
+            transform = itk_transform(itk.AffineTransform[itk.D, ndim], matrix_of(transform), centers[0])
+            for pair in levels:
+                steps.append(optimize(transform, *pair, seed, threads))
+    except RuntimeError as error:  # ITK: no sample lands inside the moving image
+        raise RegNumericsError(
+            f"the images lost each other during affine alignment ({reason(error)}), expected an overlap; check that both "
+            f"show the same body part, or pass a start."
+        ) from error
+    matrix = matrix_of(transform)
+    check_alignment(matrix, images)
+    return AffineResult(matrix, steps[-1][1], sum(count for count, _ in steps))
 
 
-def pyramid(array, affine, mask):
-    """coarse to fine list of (itk image, mask object)"""
-    out = []
-    spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
-    n = array.ndim
-    for mm in reversed(LEVELS_MM):
-        f = np.clip(np.round(mm / spacing), 1, np.maximum(1, np.array(array.shape) // MIN_SIZE)).astype(int)
-        sm = gaussian_filter(array, SIGMA * np.where(f > 1, f, 0))
-        sl = tuple(slice(None, None, int(k)) for k in f)
-        array = sm[sl]; affine = affine.copy(); affine[:n, :n] = affine[:n, :n] * f; spacing = spacing * f
-        if mask is not None: mask = mask[sl]
-        out.append((to_itk(array, affine), None if mask is None else to_spatial_object(mask, affine)))
-    return out[::-1]
+def prepared(
+    array: np.ndarray, affine: np.ndarray, mask: np.ndarray | None, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """float32 voxels with the window's percentiles at 0 and 1, float64 affine, and mask as bool."""
+    matrix = spatial_affine(affine, array.ndim)
+    if mask is not None and (mask.shape != array.shape or not np.any(mask)):
+        raise RegInputError(
+            f"the {name} mask has shape {mask.shape} and {np.count_nonzero(mask)} voxels, expected some on the image's "
+            f"grid {array.shape}; draw it there."
+        )
+    voxels = array.astype(np.float32)
+    low, high = np.percentile(voxels, WINDOW)
+    if not high > low:  # NaN included
+        raise RegInputError(f"the {name} image runs from {low:g} to {high:g}, expected contrast; check the file.")
+    return np.clip((voxels - low) / (high - low), 0, 1), matrix, None if mask is None else mask != 0
 
 
-def optimize(transform, fixed, moving, seed, threads):
-    ndim = fixed[0].GetImageDimension()
-    image_type = itk.Image[itk.F, ndim]
+def world_center(voxels: np.ndarray, affine: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Center of the mask, or of intensity, in RAS mm."""
+    center = center_of_mass(voxels if mask is None else mask)
+    return voxels_to_mm([center], affine)[0]
+
+
+def pyramid(voxels: np.ndarray, affine: np.ndarray, mask: np.ndarray | None) -> list[Level]:
+    """The image at each of ``LEVELS_MM``, coarse first; each level is made from the one before."""
+    levels = []
+    for mm in sorted(LEVELS_MM):
+        spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
+        factors = np.clip(np.round(mm / spacing), 1, np.maximum(1, np.array(voxels.shape) // MIN_SIZE)).astype(int)
+        every = tuple(slice(None, None, int(factor)) for factor in factors)
+        voxels = gaussian_filter(voxels, np.where(factors > 1, SMOOTHING * factors, 0))[every]
+        mask = None if mask is None else mask[every]
+        affine = affine @ np.diag([*factors, 1])  # voxel 0 stays where it is
+        spatial_object = None if mask is None else itk_mask(mask, affine)
+        levels.append(Level(itk_image(voxels, affine), spatial_object))
+    return levels[::-1]
+
+
+def optimize(transform: itk.Object, fixed: Level, moving: Level, seed: int, threads: int) -> tuple[int, float]:
+    """Improve ``transform`` in place on one level; return the steps taken and the metric reached."""
+    image_type = type(fixed.image)
     metric = itk.MattesMutualInformationImageToImageMetricv4[image_type, image_type].New()
     metric.SetNumberOfHistogramBins(BINS)
-    metric.SetUseMovingImageGradientFilter(False)
+    metric.SetUseMovingImageGradientFilter(False)  # gradients at the samples only
     metric.SetUseFixedImageGradientFilter(False)
     metric.SetMaximumNumberOfWorkUnits(threads)
-    if fixed[1] is not None:
-        metric.SetFixedImageMask(fixed[1])
-    if moving[1] is not None:
-        metric.SetMovingImageMask(moving[1])
-    scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New()
-    scales.SetMetric(metric)
-    optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New()
-    optimizer.SetScalesEstimator(scales)
-    optimizer.SetDoEstimateLearningRateOnce(LR is None)
-    if LR: optimizer.SetLearningRate(LR)
-    optimizer.SetDoEstimateLearningRateAtEachIteration(False)
-    optimizer.SetNumberOfIterations(ITERATIONS)
-    optimizer.SetRelaxationFactor(RELAX)
-    optimizer.SetMinimumStepLength(MINSTEP)
-    optimizer.SetGradientMagnitudeTolerance(1e-6)
-    optimizer.SetReturnBestParametersAndValue(True)
+    if fixed.mask is not None:
+        metric.SetFixedImageMask(fixed.mask)
+    if moving.mask is not None:
+        metric.SetMovingImageMask(moving.mask)
+    optimizer = gradient_descent(metric)
     method = itk.ImageRegistrationMethodv4[image_type, image_type].New()
-    method.SetFixedImage(fixed[0]); method.SetMovingImage(moving[0])
-    method.SetMetric(metric); method.SetOptimizer(optimizer)
-    method.SetInitialTransform(transform); method.InPlaceOn()
-    method.SetNumberOfLevels(1)
+    method.SetFixedImage(fixed.image)
+    method.SetMovingImage(moving.image)
+    method.SetMetric(metric)
+    method.SetOptimizer(optimizer)
+    method.SetInitialTransform(transform)
+    method.InPlaceOn()
+    method.SetNumberOfLevels(1)  # the pyramid is ours
     method.SetShrinkFactorsPerLevel([1])
     method.SetSmoothingSigmasPerLevel([0])
-    share = SAMPLES / np.prod(itk.size(fixed[0]))
+    share = SAMPLES / np.prod(itk.size(fixed.image))
     if share < 1:
         method.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_RANDOM)
         method.SetMetricSamplingPercentage(float(share))
     method.MetricSamplingReinitializeSeed(seed)
     method.Update()
-    global LOG
-    LOG.append((itk.size(fixed[0])[0], optimizer.GetCurrentIteration(), optimizer.GetValue(), optimizer.GetStopConditionDescription()[-60:]))
-    return optimizer.GetCurrentIteration(), float(optimizer.GetCurrentMetricValue())
-LOG=[]
+    return int(optimizer.GetCurrentIteration()), float(optimizer.GetValue())
 
 
-def to_itk(array, affine):
-    img = itk.image_from_array(np.ascontiguousarray(array.T.astype(np.float32)))
-    n = array.ndim
-    sp = np.linalg.norm(affine[:n, :n], axis=0)
-    img.SetSpacing([float(s) for s in sp]); img.SetOrigin([float(v) for v in affine[:n, n]])
-    img.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:n, :n] / sp)))
-    return img
+def gradient_descent(metric: itk.Object) -> itk.Object:
+    """Regular-step gradient descent whose parameters are scaled by how far they move a voxel."""
+    scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New()
+    scales.SetMetric(metric)
+    optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New()
+    optimizer.SetScalesEstimator(scales)
+    optimizer.SetDoEstimateLearningRateOnce(True)
+    optimizer.SetNumberOfIterations(ITERATIONS)
+    optimizer.SetRelaxationFactor(RELAXATION)
+    optimizer.SetMinimumStepLength(MIN_STEP)
+    optimizer.SetReturnBestParametersAndValue(True)
+    return optimizer
 
-def to_spatial_object(mask, affine):
-    m = itk.image_from_array(np.ascontiguousarray((mask > 0).T.astype(np.uint8)))
-    n = mask.ndim
-    sp = np.linalg.norm(affine[:n, :n], axis=0)
-    m.SetSpacing([float(s) for s in sp]); m.SetOrigin([float(v) for v in affine[:n, n]])
-    m.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:n, :n] / sp)))
-    so = itk.ImageMaskSpatialObject[n].New(); so.SetImage(m); so.Update()
-    return so
 
-def normalize(array, mask):
-    v = array.astype(np.float32)
-    low, high = np.percentile(v[::2, ::2, ::2] if v.ndim == 3 else v, [0.1, 99.9])
-    return np.clip((v - low) / max(high - low, 1e-12), 0, 1)
+def itk_image(voxels: np.ndarray, affine: np.ndarray) -> itk.Object:
+    """An ITK image whose physical space is the affine's RAS world."""
+    image = itk.image_from_array(np.ascontiguousarray(voxels.T))  # numpy order of ITK is z, y, x
+    spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:-1, -1].tolist())
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:-1, :-1] / spacing)))
+    return image
 
-def world_center(array, affine, mask):
-    w = normalize(array, mask) if mask is None else (mask > 0).astype(np.float32)
-    c = [float((w.sum(tuple(j for j in range(w.ndim) if j != k)) * np.arange(w.shape[k])).sum() / w.sum()) for k in range(w.ndim)]
-    return (affine @ np.array([*c, 1]))[:-1]
 
-def moments_start(fixed, moving, fm, mm):
-    n = fixed[0].ndim
-    m = np.eye(n + 1)
-    m[:n, n] = world_center(*moving, mm) - world_center(*fixed, fm)
-    return m
+def itk_mask(mask: np.ndarray, affine: np.ndarray) -> itk.Object:
+    """A mask as the spatial object that ITK's metrics take."""
+    spatial_object = itk.ImageMaskSpatialObject[mask.ndim].New()
+    spatial_object.SetImage(itk_image(mask.astype(np.uint8), affine))
+    spatial_object.Update()
+    return spatial_object
 
-def rigid_transform(ndim, center, matrix):
-    t = itk.Euler3DTransform[itk.D].New() if ndim == 3 else itk.Euler2DTransform[itk.D].New()
-    return fill(t, center, matrix)
 
-def fill(t, center, matrix):
-    n = len(center)
-    t.SetCenter([float(c) for c in center])
-    A = matrix[:n, :n]
-    t.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(A)))
-    t.SetTranslation([float(v) for v in matrix[:n, n] + A @ center - center])
-    return t
+def rigid_type(ndim: int) -> type:
+    return itk.Euler3DTransform[itk.D] if ndim == 3 else itk.Euler2DTransform[itk.D]
 
-def affine_transform(ndim, center, matrix):
-    return fill(itk.AffineTransform[itk.D, ndim].New(), center, matrix)
 
-def to_matrix(t):
-    A = itk.array_from_matrix(t.GetMatrix()); n = A.shape[0]
-    out = np.eye(n + 1); out[:n, :n] = A; out[:n, n] = np.array(t.GetOffset())
-    return out
+def itk_transform(kind: type, matrix: np.ndarray, center: np.ndarray) -> itk.Object:
+    """A transform of this kind that does what ``matrix`` does, turning about ``center``."""
+    transform = kind.New()
+    transform.SetCenter(center.tolist())
+    transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(matrix[:-1, :-1])))
+    transform.SetTranslation((matrix[:-1, :-1] @ center + matrix[:-1, -1] - center).tolist())
+    return transform
+
+
+def matrix_of(transform: itk.Object) -> np.ndarray:
+    """The (N + 1, N + 1) matrix of an ITK transform."""
+    linear = itk.array_from_matrix(transform.GetMatrix())
+    matrix = np.eye(len(linear) + 1)
+    matrix[:-1, :-1], matrix[:-1, -1] = linear, list(transform.GetOffset())
+    return matrix
+
+
+def check_alignment(matrix: np.ndarray, images: list[tuple]) -> None:
+    """Refuse a matrix that mirrors or collapses space, or takes nearly all of the fixed grid out of the moving one."""
+    (fixed, fixed_affine, _), (moving, moving_affine, _) = images
+    ndim = fixed.ndim
+    corners = np.stack(np.meshgrid(*[np.linspace(0, n - 1, 9) for n in fixed.shape], indexing="ij"), -1).reshape(
+        -1, ndim
+    )
+    onto = np.linalg.solve(moving_affine, matrix @ fixed_affine)
+    voxels = corners @ onto[:-1, :-1].T + onto[:-1, -1]
+    overlap = ((voxels >= -0.5) & (voxels <= np.array(moving.shape) - 0.5)).all(axis=1).mean()
+    volume = np.linalg.det(matrix[:-1, :-1])
+    if not np.isfinite(matrix).all() or not 0.1 < volume < 10 or overlap < MIN_OVERLAP:
+        raise RegNumericsError(
+            f"affine alignment ended with {volume:.3g} times the volume and {overlap:.0%} overlap, expected 0.1 to 10 and "
+            f"{MIN_OVERLAP:.0%}; check that both show the same body part, or pass a start."
+        )
+
+
+def reason(error: RuntimeError) -> str:
+    """The last line of ITK's message, which is the one that says something."""
+    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else "no reason given"

@@ -40,12 +40,13 @@ SUBJECT_KEYS = ("image", *PARTS)
 PAIR_KEYS = tuple(f"{role}{part}" for role in ("fixed", "moving") for part in ("", *(f"_{p}" for p in PARTS)))
 
 
-def read_datalist(dataset_dir: str, section: str) -> list[dict[str, str]]:
+def read_datalist(dataset_dir: str, section: str, check_files: bool = False) -> list[dict[str, str]]:
     """The items of one section of a prepared data set, with absolute paths.
 
     Args:
         dataset_dir: folder that holds ``datalist.json``.
         section: "training" (subjects or pairs), "validation" or "testing" (pairs).
+        check_files: open every file to its last byte too, with :func:`check_datalist`.
 
     Raises:
         RegInputError: if the file is missing (the message names the command that writes it), is not JSON, or breaks the
@@ -63,7 +64,10 @@ def read_datalist(dataset_dir: str, section: str) -> list[dict[str, str]]:
     if breaches:
         raise RegInputError(f"{root / 'datalist.json'} cannot be used: {'; '.join(breaches)}; mend the file.")
     paths = (*SUBJECT_KEYS, *PAIR_KEYS)
-    return [{k: str(root / v) if k in paths else v for k, v in item.items()} for item in content[section]]
+    items = [{k: str(root / v) if k in paths else v for k, v in item.items()} for item in content[section]]
+    if check_files:
+        check_datalist(items)
+    return items
 
 
 def read_header(dataset_dir: str) -> dict:

@@ -1,35 +1,30 @@
-"""The joints between registration and MONAI's engines: batch in, loss out, guarded steps, metrics, checkpoints."""
+"""The joints between registration and MONAI's engines: batch in, loss out, guarded steps, progress, weights."""
 
-import csv
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from ignite.metrics import Metric
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from .errors import RegInputError, RegNumericsError
 from .files import save_atomically
-from .metrics import dice, ndv, sdlogj, warp_label
+from .report import registration_caption, registration_figure
+from .spatial import warp
 
 __all__ = [
     "CheckpointBest",
     "GuardedStep",
     "LoadWeights",
-    "MeanDice",
-    "NonDiffeomorphicVolume",
+    "PairPicture",
     "PreparePair",
     "Progress",
-    "SDLogJ",
     "SetEpoch",
     "TrainingView",
-    "WritePairMetrics",
 ]
 
 logger = logging.getLogger(__name__)
@@ -121,70 +116,6 @@ class GuardedStep:
                 f"training stopped at step {engine.state.iteration}: {self.skipped_in_a_row} steps in a row had no "
                 f"finite {what}, expected finite values; lower learning_rate and restart from the last checkpoint."
             )
-
-
-class PairMetric(Metric):
-    """Mean over pairs of a value that one pair's ddf and tensors give; NaN values do not count.
-
-    Attached to an evaluator it reads ``engine.state.output`` as MONAI makes it: a list of {"pred", "label", ...}.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(output_transform=lambda output: output)
-
-    def reset(self) -> None:
-        """Forget every pair."""
-        self.values: list[float] = []
-
-    def update(self, output: Sequence[dict]) -> None:
-        """Add the pairs of one batch."""
-        for item in output:
-            pair = {key: value[None] for key, value in item[Keys.LABEL].items()}
-            self.values.append(float(self.of_pair(item[Keys.PRED][None], pair)))
-
-    def compute(self) -> float:
-        """The mean, NaN when no pair had a value."""
-        return float(torch.tensor(self.values, dtype=torch.float64).nanmean())
-
-    def of_pair(self, ddf: Tensor, pair: dict[str, Tensor]) -> float:
-        """The value of one pair, ddf (1, N, *S) and its tensors with a batch axis of 1."""
-        raise NotImplementedError
-
-
-class MeanDice(PairMetric):
-    """Dice of the nearest-warped label against the fixed label, mean over the labels present in the fixed one.
-
-    Args:
-        labels: the values to score; ``None`` scores every value above 0 of the fixed label.
-    """
-
-    def __init__(self, labels: Sequence[int] | None = None) -> None:
-        super().__init__()
-        self.labels = None if labels is None else [int(v) for v in labels]
-
-    def of_pair(self, ddf: Tensor, pair: dict[str, Tensor]) -> float:
-        """Mean Dice in [0, 1], NaN for a pair without labels."""
-        if "fixed_label" not in pair or "moving_label" not in pair:
-            return float("nan")
-        moving, fixed = pair["moving_label"], pair["fixed_label"]
-        labels = self.labels or [int(v) for v in fixed.unique() if v > 0]
-        return float(dice(warp_label(moving, ddf), fixed, labels, moving).nanmean())
-
-
-class SDLogJ(PairMetric):
-    """Standard deviation of log det J, ``common.metrics.sdlogj``."""
-
-    def of_pair(self, ddf: Tensor, pair: dict[str, Tensor]) -> float:
-        """Over the whole grid."""
-        return float(sdlogj(ddf))
-
-
-class NonDiffeomorphicVolume(PairMetric):
-    """Non-diffeomorphic volume in percent, ``common.metrics.ndv``."""
-
-    def of_pair(self, ddf: Tensor, pair: dict[str, Tensor]) -> float:
-        """Over the whole grid."""
-        return float(ndv(ddf))
 
 
 class CheckpointBest:
@@ -319,35 +250,28 @@ class Progress:
         raise error
 
 
-class WritePairMetrics:
-    """Handler of an evaluator: one row a pair, one column a metric, and a last row with the means.
+class PairPicture:
+    """Handler of an evaluator that draws its first pair for TensorBoard at every validation.
 
     Args:
-        path: csv file to write.
-        pairs: the datalist's pairs, in the order of the loader, for their names.
-        metrics: names of the engine's :class:`PairMetric` objects and the objects.
+        writer: ``torch.utils.tensorboard.SummaryWriter``.
+        tag: name of the picture.
     """
 
-    def __init__(self, path: str, pairs: Sequence[dict], metrics: dict[str, PairMetric]) -> None:
-        self.path = Path(path)
-        self.pairs = pairs
-        self.metrics = metrics
+    def __init__(self, writer: Any, tag: str = "validation") -> None:
+        self.writer = writer
+        self.tag = tag
 
     def attach(self, engine: Engine) -> None:
-        """Write when the engine is done."""
-        engine.add_event_handler(Events.COMPLETED, self)
+        """Draw after the first pair."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the file and log the means."""
-        names = [[Path(pair[role]).name for role in ("fixed", "moving")] for pair in self.pairs]
-        columns = [metric.values for metric in self.metrics.values()]
-        rows = [[*name, *values] for name, *values in zip(names, *columns, strict=True)]
-        means = ["mean", "", *[metric.compute() for metric in self.metrics.values()]]
-
-        def write(path: Path) -> None:
-            with path.open("w", newline="") as file:
-                csv.writer(file).writerows([["fixed", "moving", *self.metrics], *rows, means])
-
-        save_atomically(write, self.path)
-        summary = ", ".join(f"{name} {value:.4f}" for name, value in zip(self.metrics, means[2:], strict=True))
-        logger.info("%d pairs: %s; each pair's values are in %s.", len(rows), summary, self.path)
+        """Add the figure under the trainer's present epoch."""
+        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+        ddf = output[Keys.PRED][:1] if output[Keys.PRED].ndim > 4 else output[Keys.PRED][None]
+        moving, fixed = output[Keys.IMAGE].reshape(1, 2, *ddf.shape[2:]).chunk(2, dim=1)
+        warped = warp(moving, ddf)
+        caption = registration_caption(ddf)
+        figure = registration_figure(fixed, moving, warped, ddf, [1.0] * ddf.shape[1], caption=caption)
+        self.writer.add_figure(self.tag, figure, global_step=engine.state.epoch)

@@ -30,7 +30,7 @@ MIN_CONDITION = 1e-6  # smallest over largest singular value of voxel axes that 
 
 
 def spatial_affine(affine: np.ndarray, ndim: int) -> np.ndarray:
-    """The float64 (N + 1, N + 1) affine of the first ``ndim`` array and world axes; (4, 4) of a 2-D NIfTI file fits too.
+    """The float64 (N + 1, N + 1) affine of the first ``ndim`` axes; the (4, 4) of a 2-D NIfTI file fits too.
 
     Raises:
         RegInputError: if it has another shape, is not finite, or maps the grid onto less than ``ndim`` dimensions.

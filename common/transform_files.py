@@ -117,7 +117,8 @@ def write_composite(
     composite = itk.CompositeTransform[itk.D, ndim].New()
     composite.AddTransform(to_itk_affine(np.eye(ndim + 1) if initial is None else spatial_affine(initial, ndim)))
     if ddf_mm is not None:
-        composite.AddTransform(to_itk_field(ddf_mm, spatial_affine(affine, ndim)))
+        vectors = itk_vectors(ddf_mm)  # ITK only looks at this array: it has to live until the file is written
+        composite.AddTransform(to_itk_field(vectors, spatial_affine(affine, ndim)))
     save_atomically(lambda temporary: itk.transformwrite([composite], str(temporary), compression=True), path)
 
 
@@ -185,15 +186,18 @@ def from_itk_affine(transform: itk.Object) -> np.ndarray:
     return flip @ matrix @ flip
 
 
-def to_itk_field(ddf_mm: Tensor, matrix: np.ndarray) -> itk.Object:
-    """An ITK displacement field transform, LPS mm."""
+def itk_vectors(ddf_mm: Tensor) -> np.ndarray:
+    """LPS mm, float64, in the order of ITK's buffers: (z, y, x, component)."""
+    vectors = vectors_last(ddf_mm) * lps_sign(ddf_mm.shape[1])
+    axes = (*reversed(range(vectors.ndim - 1)), vectors.ndim - 1)
+    return np.ascontiguousarray(vectors.transpose(axes), dtype=np.float64)
+
+
+def to_itk_field(vectors: np.ndarray, matrix: np.ndarray) -> itk.Object:
+    """An ITK displacement field transform that is a view of ``vectors``, on the grid of ``matrix`` (RAS)."""
     check_orthonormal(matrix)
     ndim = len(matrix) - 1
-    vectors = (vectors_last(ddf_mm) * lps_sign(ndim)).astype(np.float64)
-    axes = (*reversed(range(ndim)), ndim)  # ITK's numpy arrays are (z, y, x, component)
-    image = itk.image_from_array(
-        np.ascontiguousarray(vectors.transpose(axes)), ttype=itk.Image[itk.Vector[itk.D, ndim], ndim]
-    )
+    image = itk.image_view_from_array(vectors, ttype=itk.Image[itk.Vector[itk.D, ndim], ndim])
     spacing = np.linalg.norm(matrix[:-1, :-1], axis=0)
     sign = lps_sign(ndim)
     image.SetSpacing([float(s) for s in spacing])
@@ -237,7 +241,7 @@ def check_orthonormal(matrix: np.ndarray) -> None:
     error = np.abs(directions.T @ directions - np.eye(len(directions))).max()
     if error > ORTHONORMAL_ATOL:
         raise RegInputError(
-            f"the grid is sheared (axes are {error:.2g} off right angles), expected right angles, as ITK reads no other grid"
+            f"the grid is sheared (axes are {error:.2g} off right angles), expected none, as ITK reads no such grid"
             f"; resample the fixed image onto an unsheared grid first."
         )
 

@@ -17,6 +17,8 @@ __all__ = ["absolute_paths", "lint_config", "lint_configs", "read_config", "stri
 PREFIXES = ("monai", "torch", "ignite", "common")
 """Packages that a ``_target_`` may name besides the bundle's own; MONAI's short names need none."""
 
+NO_CONFIGS = ("metadata.json", "monailabel_train.json")  # the second is what MONAI Label writes while it trains
+
 # at a text's start or after a blank, quote, `=` or bracket: /word, ~, C:\; not the // of a URL
 PLACE = re.compile(r"""(?:^|[\s'"=\[(,])(~(?:[/\w]|$)|/\w[\w./-]*|[A-Za-z]:[\\/])""")
 HOME_CALLS = {"expanduser", "home"}
@@ -26,7 +28,7 @@ def lint_configs(folder: Path) -> list[str]:
     """Findings over all configs of a bundle's folder, each beginning with the file's name; empty if all is well."""
     findings = []
     for path in sorted((folder / "configs").glob("*.json")):
-        if path.name != "metadata.json":
+        if path.name not in NO_CONFIGS:
             config = read_config(path.read_bytes(), path.name)
             findings += [f"{path.name}: {finding}" for finding in lint_config(config, f"{folder.name}_bundle")]
     return findings

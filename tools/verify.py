@@ -45,8 +45,10 @@ NECESSARY = (
     "{name}_bundle/__init__.py",
     "{name}_bundle/network.py",
 )
-SHORT = {"dataset_dir::size": [32, 32, 32], "max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1}
-"""Overrides that make a training short; a config takes those whose id it has."""
+SHORT = {"dataset_dir::size": [48, 48, 48], "max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1}
+"""Overrides that make a training short; a config takes those whose id it has. Four halvings of 48 leave 3 voxels."""
+RESULTS = {"train": WEIGHTS, "evaluate": "eval/**/*.csv", "inference": "eval/**/*.nii.gz"}
+"""What each command is for; the phantom's own images do not count."""
 SIDE_FACTOR = 2  # n of "16*n": two coarse voxels along each axis
 EXPORT_TOLERANCE = 1e-4  # voxels between the exported network and the eager one
 
@@ -256,11 +258,14 @@ def check_strays(case: Case) -> str | None:
 
 
 def check_alone(what: str) -> Callable[[Case], str | None]:
-    """A check of one command of the packed copy."""
+    """A check of one command of the packed copy: it ended well, and what it is for lies on disk."""
 
     def look(case: Case) -> str | None:
         failure = case.alone[what]
-        return failure and failure.strip().splitlines()[-1]
+        if failure:
+            return failure.strip().splitlines()[-1]
+        written = [path for path in case.packed.glob(RESULTS[what]) if "phantom" not in path.parts]
+        return None if written else f"it wrote no {RESULTS[what]}"
 
     return look
 

@@ -12,7 +12,9 @@ from tools.pack import REPOSITORY
 def test_nothing_of_the_repository_can_be_imported_alone(module, tmp_path):
     """Here the same line works, through the editable install."""
     line = f"import {module}"
-    ours = subprocess.run([sys.executable, "-c", "import importlib.util as u; assert u.find_spec('common')"], cwd=tmp_path)
+    ours = subprocess.run(
+        [sys.executable, "-c", "import importlib.util as u; assert u.find_spec('common')"], cwd=tmp_path
+    )
     alone = subprocess.run(
         [sys.executable, "-c", line], cwd=tmp_path, env=alone_environment(), capture_output=True, text=True
     )

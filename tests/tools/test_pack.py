@@ -58,7 +58,9 @@ def test_the_zip_holds_the_sources_and_common_under_one_folder(toy):
 def test_imports_and_targets_name_the_vendored_common(toy):
     archive = pack_toy(toy)
     assert "\nfrom toy_bundle.common.spatial import SCALE\n" in read_in(archive, "toy/toy_bundle/network.py")
-    assert json.loads(read_in(archive, "toy/configs/train.json"))["loss"]["_target_"] == "toy_bundle.common.spatial.Loss"
+    assert (
+        json.loads(read_in(archive, "toy/configs/train.json"))["loss"]["_target_"] == "toy_bundle.common.spatial.Loss"
+    )
 
 
 def test_other_times_modes_folders_and_order_give_the_same_bytes(toy, tmp_path):
@@ -81,7 +83,9 @@ def test_the_checksum_list_passes_sha256sum_and_keeps_other_lines(toy, tmp_path)
     stale = "0" * 64 + "  toy_v0.1.0.zip\n"
     write(tmp_path / "out" / "SHA256SUMS", line + stale)
     pack_toy(toy)
-    checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=tmp_path / "out", capture_output=True, text=True)
+    checked = subprocess.run(
+        ["sha256sum", "--check", "SHA256SUMS"], cwd=tmp_path / "out", capture_output=True, text=True
+    )
     assert checked.stdout == "other_v0.1.0.zip: OK\ntoy_v0.1.0.zip: OK\n"
 
 
@@ -176,7 +180,7 @@ def test_all_reasons_are_told_at_once(toy):
 
 
 def test_an_unknown_bundle_is_answered_with_the_known_ones(toy):
-    with pytest.raises(RegInputError, match="no bundle 'nothing' in .*expected one of: toy"):
+    with pytest.raises(RegInputError, match=r"no bundle 'nothing' in .*expected one of: toy"):
         pack("nothing", toy.parent / "out", toy.parent)
 
 

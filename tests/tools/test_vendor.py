@@ -93,7 +93,10 @@ CONFIGS = [
     ({"a": "$from common.x import y"}, {"a": "$from p.common.x import y"}),
     ({"a": "$ import common"}, {"a": "$ import p.common as common"}),
     ({"a": "$@train::common.x(@b#1) + 'common'"}, {"a": "$@train::common.x(@b#1) + 'common'"}),
-    ({"_desc_": ["run --config_file bundles/toy/configs/train.json"]}, {"_desc_": ["run --config_file configs/train.json"]}),
+    (
+        {"_desc_": ["run --config_file bundles/toy/configs/train.json"]},
+        {"_desc_": ["run --config_file configs/train.json"]},
+    ),
     ({"a": "bundles/toys/configs/train.json"}, {"a": "bundles/toys/configs/train.json"}),
 ]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from monai.losses import DiceLoss
-from monai.networks.layers import GaussianFilter
+from monai.networks.layers import gaussian_1d, separable_filtering
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,6 +93,7 @@ def pad_end(image: Tensor, size: Sequence[int]) -> Tensor:
 
 def halve(image: Tensor, size: Sequence[int]) -> Tensor:
     """Blur by a Gaussian of one voxel (five wide) and resample to ``size``, first and last voxel centers kept."""
-    blurred = GaussianFilter(image.ndim - 2, sigma=1.0, truncated=2.0, approx="sampled").to(image)(image)
+    kernel = gaussian_1d(torch.ones(()), truncated=2.0, approx="sampled", normalize=True).to(image)
+    blurred = separable_filtering(image, [kernel] * (image.ndim - 2), mode="zeros")
     mode = "trilinear" if image.ndim == 5 else "bilinear"
     return F.interpolate(blurred, list(size), mode=mode, align_corners=True)

@@ -1,0 +1,239 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from common.errors import RegInputError
+from tools.pack import REPOSITORY
+from tools.verify import (
+    CHECKS,
+    Case,
+    check_alone,
+    check_configs,
+    check_files,
+    check_labels,
+    check_metadata,
+    check_net,
+    check_packed,
+    check_properties,
+    check_strays,
+    check_torchscript,
+    finding_of,
+    verify,
+)
+
+from .toy import METADATA, NETWORK, TRAIN, edit_json, write, write_toy
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A toy bundle with weights of its own, to be damaged."""
+    folder = write_toy(tmp_path)
+    torch.save({"weight": torch.full((1,), 3.0)}, folder / "models" / "model.pt")
+    (tmp_path / "work").mkdir()
+    return Case(folder, tmp_path / "work")
+
+
+@pytest.fixture
+def known_common(monkeypatch):
+    """The toy's network imports a constant that the repository's ``common.spatial`` does not have."""
+    monkeypatch.setattr("common.spatial.SCALE", 1, raising=False)
+
+
+QUICK = [check_files, check_metadata, check_labels, check_configs, check_properties("train")]
+QUICK += [check_properties("inference"), check_net, check_torchscript]
+
+
+@pytest.mark.parametrize("look", QUICK)
+def test_a_sound_bundle_has_no_finding(case, known_common, look):
+    assert finding_of(look, case) is None
+
+
+@pytest.mark.parametrize("file", ["LICENSE", "large_files.yml", "configs/evaluate.json", "docs/README.md"])
+def test_a_missing_file_is_named(case, file):
+    (case.folder / file).unlink()
+    assert check_files(case) == f"missing: {file}"
+
+
+def tensor_without(key):
+    image = {k: v for k, v in METADATA["network_data_format"]["inputs"]["image"].items() if k != key}
+    return {"network_data_format": METADATA["network_data_format"] | {"inputs": {"image": image}}}
+
+
+def input_as(value):
+    return {"network_data_format": METADATA["network_data_format"] | {"inputs": {"image": value}}}
+
+
+INVALID = [
+    ({"required_packages_version": ..., "optional_packages_version": {}}, "'required_packages_version' is a required"),
+    ({"authors": ["a", "b"]}, "is not of type 'string'"),
+    ({"supported_apps": ["monai-label"]}, "is not of type 'object'"),
+    ({"references": "one"}, "is not of type 'array'"),
+    ({"numpy_version": ...}, "'numpy_version' is a required"),
+    ({"changelog": ...}, "'changelog' is a required"),
+    ({"version": "0.10.0"}, "does not match"),
+    ({"schema": "https://project-monai.github.io/schema/meta_schema_20220324.json"}, "does not match"),
+    ({"network_data_format": {"inputs": {"image": 1}}}, "'outputs' is a required"),
+    ({"other_data_format": {"inputs": {"image": 1}}}, "'outputs' is a required"),
+    (tensor_without("value_range"), "'value_range' is a required"),
+    (tensor_without("dtype"), "'dtype' is a required"),
+    (tensor_without("spatial_shape"), "'spatial_shape' is a required"),
+    (tensor_without("num_channels"), "'num_channels' is a required"),
+    (input_as([1, 2]), "is not of type"),
+]
+
+
+@pytest.mark.parametrize(("changes", "finding"), INVALID)
+def test_metadata_that_monai_or_the_zoo_would_refuse_are_found(case, changes, finding):
+    """What MONAI's own schema of that date refused when it was tried, and what the zoo asks besides."""
+    edit_json(case.folder / "configs" / "metadata.json", **changes)
+    assert finding in finding_of(check_metadata, case)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"supported_apps": {}}, {"references": ["one"]}, {"eval_metrics": {"dice": 1}}, input_as(1), input_as("a")],
+)
+def test_metadata_that_monai_takes_pass(case, changes):
+    edit_json(case.folder / "configs" / "metadata.json", **changes)
+    assert finding_of(check_metadata, case) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "finding"),
+    [
+        (None, "has no"),
+        ({"0": "background"}, "has no"),
+        ({"1": "left", "2": "right"}, "has no"),
+        ({"0": "background", "1": "left", "2": "left"}, "found ['left']"),
+        ({"0": "background", "dx": "left"}, "found ['dx']"),
+        ({"0": "background", "1": " "}, "found ['1']"),
+    ],
+)
+def test_unusable_label_names_are_found(case, names, finding):
+    formats = dict(METADATA["network_data_format"], post_processed_outputs={"pred": {"channel_def": names or {}}})
+    edit_json(case.folder / "configs" / "metadata.json", network_data_format=formats)
+    assert finding in check_labels(case)
+
+
+def test_a_config_finding_names_file_and_place(case):
+    edit_json(case.folder / "configs" / "evaluate.json", run=["$map(lambda x: x, [])"])
+    assert check_configs(case).startswith("evaluate.json: run::0 has a lambda")
+
+
+def test_a_lacking_property_is_named(case):
+    train = {**TRAIN["train"]}
+    train.pop("inferer")
+    edit_json(case.folder / "configs" / "train.json", train=train)
+    assert "Property 'train_inferer'" in finding_of(check_properties("train"), case)
+
+
+def replace_network(case, old, new):
+    assert old in NETWORK
+    write(case.folder / "toy_bundle" / "network.py", NETWORK.replace(old, new))
+
+
+def test_a_field_on_another_grid_is_found(case, known_common):
+    replace_network(case, "repeat(1, 3, 1, 1, 1)", "repeat(1, 3, 1, 1, 2)")
+    assert "pred has the size (4, 4, 8) for an image of (4, 4, 4)" in finding_of(check_net, case)
+
+
+def test_a_wrong_number_of_components_is_found(case, known_common):
+    replace_network(case, "repeat(1, 3", "repeat(1, 2")
+    assert "output channel number `2` doesn't match: `3`" in finding_of(check_net, case)
+
+
+def test_an_exported_network_that_computes_something_else_is_found(case, known_common):
+    replace_network(case, "return self.weight", "return (2.0 if torch.jit.is_scripting() else 1.0) * self.weight")
+    assert "exported and eager fields differ by" in finding_of(check_torchscript, case)
+
+
+def test_a_network_that_cannot_be_scripted_is_found(case, known_common):
+    replace_network(case, "return self.weight", "print({}.fromkeys(globals()))\n        return self.weight")
+    assert finding_of(check_torchscript, case) is not None
+
+
+def test_weights_of_another_network_are_found(case, known_common):
+    torch.save({"weights": torch.ones(1)}, case.folder / "models" / "model.pt")
+    assert finding_of(check_torchscript, case) is not None
+
+
+def test_a_zip_of_other_bytes_is_found(case, monkeypatch):
+    def pack_differently(name, out, bundles_dir):
+        write(out / "x.zip", str(out))
+        return out / "x.zip"
+
+    monkeypatch.setattr("tools.verify.pack", pack_differently)
+    assert "other bytes" in check_packed(case)
+
+
+@pytest.fixture
+def after_commands(case, monkeypatch):
+    """The toy as if its packed copy had run: what each command failed with, and no file written by it."""
+    case.packed = case.work / "alone" / "toy"
+    (case.packed / "eval").mkdir(parents=True)
+    (case.work / "elsewhere").mkdir()
+    case.alone = {"train": None, "evaluate": "Traceback\n...\nValueError: no", "inference": None}
+    return case
+
+
+def test_a_failed_command_is_found_with_its_last_line(after_commands):
+    assert check_alone("evaluate")(after_commands) == "ValueError: no"
+
+
+@pytest.mark.parametrize(("what", "result"), [("train", "models/model.pt"), ("inference", "eval/pair/warped.nii.gz")])
+def test_a_command_that_did_nothing_is_found(after_commands, what, result):
+    write(after_commands.packed / "eval" / "phantom" / "images" / "0.nii.gz", "x")
+    assert check_alone(what)(after_commands).startswith("it wrote no")
+    write(after_commands.packed / result, "x")
+    assert check_alone(what)(after_commands) is None
+
+
+@pytest.mark.parametrize("stray", ["alone/models/model.pt", "elsewhere/eval/x.csv"])
+def test_a_file_outside_the_bundle_is_found(after_commands, stray):
+    assert check_strays(after_commands) is None
+    write(after_commands.work / stray, "x")
+    assert check_strays(after_commands) == f"written outside the bundle: {'/'.join(stray.split('/')[:2])}"
+
+
+def test_an_unknown_bundle_is_refused(tmp_path):
+    with pytest.raises(RegInputError, match="there is no bundle 'nothing'"):
+        verify("nothing", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def verified():
+    """Every check on EOIR: the lines said, the findings, and what git sees in the bundle before and after."""
+    said: list[str] = []
+    command = ["git", "status", "--porcelain", "--ignored", "bundles/eoir"]
+    before = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout
+    imported = sys.modules.get("eoir_bundle")
+    checks = verify("eoir", say=said.append)
+    after = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout
+    return said, checks, before == after, sys.modules.get("eoir_bundle") is imported
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_eoir_is_sound(verified, name):
+    """The packed copy alone trains, evaluates and infers, and everything else that verify looks at."""
+    assert dict(verified[1])[name] is None
+
+
+def test_each_check_says_one_line(verified):
+    assert [line.split(maxsplit=1)[1].split(":")[0] for line in verified[0]] == [check.name for check in verified[1]]
+
+
+def test_verify_leaves_the_bundle_and_this_process_as_they_were(verified):
+    assert verified[2:] == (True, True)
+
+
+def test_a_finding_is_said_with_its_check(tmp_path, monkeypatch):
+    write_toy(tmp_path)
+    said: list[str] = []
+    monkeypatch.setattr("tools.verify.CHECKS", {"one": lambda case: None, "two": lambda case: json.loads("{")})
+    checks = verify("toy", tmp_path / "bundles", said.append)
+    assert said[0] == "ok    one"
+    assert said[1].startswith("WRONG two: JSONDecodeError")
+    assert [bool(check.finding) for check in checks] == [False, True]
