@@ -93,20 +93,26 @@ def register_affine(
     start[:-1, -1] = centers[1] - centers[0]
     if initial is not None:
         start = spatial_affine(initial, ndim)
+    if rigid and not is_rotation(start):
+        raise RegInputError(
+            f"the start {start.tolist()} is no rigid motion, expected one for rigid alignment; pass one."
+        )
     levels = list(zip(*[pyramid(*image) for image in images], strict=True))
     steps = []
     try:
-        transform = itk_transform(rigid_type(ndim), start, centers[0])
-        for pair in levels if rigid else levels[:1]:
-            steps.append(optimize(transform, *pair, seed, threads))
+        if rigid or is_rotation(start):
+            transform = itk_transform(rigid_type(ndim), start, centers[0])
+            for pair in levels if rigid else levels[:1]:
+                steps.append(optimize(transform, *pair, seed, threads))
+            start = matrix_of(transform)
         if not rigid:
-            transform = itk_transform(itk.AffineTransform[itk.D, ndim], matrix_of(transform), centers[0])
+            transform = itk_transform(itk.AffineTransform[itk.D, ndim], start, centers[0])
             for pair in levels:
                 steps.append(optimize(transform, *pair, seed, threads))
     except RuntimeError as error:  # ITK: no sample lands inside the moving image
         raise RegNumericsError(
-            f"the images lost each other during affine alignment ({reason(error)}), expected an overlap; check that both "
-            f"show the same body part, or pass a start."
+            f"the images lost each other during affine alignment ({reason(error)}), expected an overlap; check that "
+            f"both show the same body part, or pass a start."
         ) from error
     matrix = matrix_of(transform)
     check_alignment(matrix, images)
@@ -125,6 +131,8 @@ def prepared(
         )
     voxels = array.astype(np.float32)
     low, high = np.percentile(voxels, WINDOW)
+    if low == high:  # hardly anything but background
+        low, high = voxels.min(), voxels.max()
     if not high > low:  # NaN included
         raise RegInputError(f"the {name} image runs from {low:g} to {high:g}, expected contrast; check the file.")
     return np.clip((voxels - low) / (high - low), 0, 1), matrix, None if mask is None else mask != 0
@@ -215,6 +223,12 @@ def itk_mask(mask: np.ndarray, affine: np.ndarray) -> itk.Object:
     return spatial_object
 
 
+def is_rotation(matrix: np.ndarray) -> bool:
+    """Whether the linear part turns and does nothing else."""
+    linear = matrix[:-1, :-1]
+    return bool(np.allclose(linear.T @ linear, np.eye(len(linear)), atol=1e-6) and np.linalg.det(linear) > 0)
+
+
 def rigid_type(ndim: int) -> type:
     return itk.Euler3DTransform[itk.D] if ndim == 3 else itk.Euler2DTransform[itk.D]
 
@@ -249,8 +263,8 @@ def check_alignment(matrix: np.ndarray, images: list[tuple]) -> None:
     volume = np.linalg.det(matrix[:-1, :-1])
     if not np.isfinite(matrix).all() or not 0.1 < volume < 10 or overlap < MIN_OVERLAP:
         raise RegNumericsError(
-            f"affine alignment ended with {volume:.3g} times the volume and {overlap:.0%} overlap, expected 0.1 to 10 and "
-            f"{MIN_OVERLAP:.0%}; check that both show the same body part, or pass a start."
+            f"affine alignment ended with {volume:.3g} times the volume and {overlap:.0%} overlap, expected 0.1 to 10 "
+            f"and {MIN_OVERLAP:.0%}; check that both show the same body part, or pass a start."
         )
 
 

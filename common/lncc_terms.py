@@ -9,6 +9,7 @@ __all__ = ["EPS_MODES", "Formula", "Windows", "suffices"]
 
 EPS_MODES = ("product", "normalized", "floor", "ratio")
 ENTRY_TOLERANCE = 1e-3  # admitted error of a map entry, and of a mean
+FLAT = 16 * torch.finfo(torch.float64).eps  # share of a sum of squares that rounding can leave as a variance
 SLOPE_TOLERANCE = 3e-2  # admitted error of a single entry where only the mean and its gradient are wanted
 
 
@@ -86,6 +87,10 @@ class Windows:
         mean_f, mean_w = f * (1 / count), w * (1 / count)
         cov = torch.addcmul(fw, f, mean_w, value=-1)
         var_f, var_w = torch.addcmul(ff, f, mean_f, value=-1), torch.addcmul(ww, w, mean_w, value=-1)
+        if cov.dtype == torch.float64:  # nothing is left to fall back to: a variance that is all rounding is none
+            flat_f, flat_w = var_f <= FLAT * ff, var_w <= FLAT * ww
+            var_f, var_w = var_f - var_f.detach() * flat_f, var_w - var_w.detach() * flat_w  # gradients are kept
+            cov = cov - cov.detach() * (flat_f | flat_w)
         product, var_f, var_w = formula.denominator(var_f, var_w)
         return cls(mean_f, mean_w, ff, ww, cov, var_f, var_w, product.reciprocal())
 

@@ -113,7 +113,7 @@ def collect(checks: Iterable[tuple]) -> None:
         checks: tuples of a function and its arguments, such as ``(check_image, "a.nii.gz")``.
 
     Raises:
-        RegInputError: with one numbered sentence for each check that raised one.
+        RegInputError: with a numbered sentence for each check that raised one, on one line.
     """
     refuse(findings(checks))
 
@@ -134,8 +134,8 @@ def refuse(sentences: list[str]) -> None:
     if len(sentences) == 1:
         raise RegInputError(sentences[0])
     if sentences:
-        lines = "\n".join(f"  {k}. {sentence}" for k, sentence in enumerate(sentences, 1))
-        raise RegInputError(f"{len(sentences)} findings, expected none; mend these and start again.\n{lines}")
+        numbered = " ".join(f"({k}) {sentence}" for k, sentence in enumerate(sentences, 1))
+        raise RegInputError(f"{len(sentences)} findings, expected none; mend these and start again: {numbered}")
 
 
 def open_image(path: Path, ndim: int | None, assume_affine: bool, max_voxels: int) -> SpatialImage:

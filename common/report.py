@@ -307,8 +307,8 @@ def _show(
     across = None if panel.get_autoscalex_on() else panel.get_xlim()
     aspect = spacing_mm[plane.rows] / spacing_mm[plane.columns]
     shown = panel.imshow(image, cmap, aspect=aspect, interpolation="auto", vmin=window[0], vmax=window[1])
-    if across:
-        panel.set_xlim(across)
+    # set, so that outlines that touch the edge do not widen the panel
+    panel.set(xlim=across or (-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
     panel.set_facecolor("black" if cmap == "gray" else shown.cmap(0.5))
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)

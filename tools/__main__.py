@@ -1,0 +1,103 @@
+"""The command `regbundles`: every command's flags are checked before any work; a bad request costs one sentence.
+
+Exit status: 0 done, 1 a check failed, 2 bad input or usage, 3 the machine cannot, 4 not finite numbers.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import RegInputError, sentence_of
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Tools around the registration bundles.")
+data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
+prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
+benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and memory; csv files whose names carry the device.")
+app.add_typer(data, name="data")
+data.add_typer(prepare, name="prepare")
+app.add_typer(benchmark, name="benchmark")
+
+Out = Annotated[str, typer.Option(help="folder to write into")]
+
+
+@prepare.command()
+def malc(
+    raw: Annotated[str, typer.Option(help="folder of the official files or of <id>_SS.nii.gz and <id>_glm.nii.gz")],
+    out: Out,
+    mask: Annotated[str, typer.Option(help="none (skull-stripped scans), labels, or a path with {id} in it")] = "none",
+    template: Annotated[str | None, typer.Option(help="scan to align to; default the first training subject")] = None,
+    spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """MICCAI 2012 Multi-Atlas Labelling Challenge: 35 brains, 134 structures. License: CC BY-NC, yours to accept."""
+    from .data.malc import prepare
+
+    print(prepare(raw, out, mask, template, spacing, workers, force))
+
+
+@benchmark.command()
+def lncc(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids, as 160x192x224,80x96x112")] = "160x192x224",
+    windows: Annotated[str, typer.Option(help="odd window widths in voxels, as 5,7,9")] = "9",
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
+    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
+    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    backends: Annotated[str | None, typer.Option(help="as five_conv,separable; all by default")] = None,
+) -> None:
+    """Forward and backward of every LNCC backend and of MONAI's loss, in one run."""
+    from .benchmark import LNCC_BACKENDS, benchmark_lncc
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    names = tuple(backends.split(",")) if backends else LNCC_BACKENDS
+    widths = numbers(windows, ",", "--windows")
+    print(benchmark_lncc(Path(out), grids, widths, runs, warmup=warmup, threads=threads, device=device, backends=names))
+
+
+@app.command()
+def pack(
+    name: Annotated[str, typer.Argument(help="folder under bundles/")],
+    out: Out = "dist",
+    weights: Annotated[bool, typer.Option(help="put models/model.pt into it")] = False,
+) -> None:
+    """Write <name>_v<version>.zip, which runs with no repository and nothing of ours installed."""
+    from .pack import pack
+
+    print(pack(name, Path(out), weights=weights))
+
+
+@app.command()
+def verify(name: Annotated[str, typer.Argument(help="folder under bundles/")]) -> None:
+    """Check a bundle as the model zoo does, and that its packed copy works alone."""
+    from .verify import verify
+
+    if any(check.finding for check in verify(name, say=print)):
+        raise typer.Exit(1)
+
+
+def numbers(text: str, separator: str, flag: str) -> list[int]:
+    """Whole numbers between separators."""
+    try:
+        return [int(part) for part in text.split(separator)]
+    except ValueError:
+        raise RegInputError(f"{flag} got '{text}', expected whole numbers between '{separator}'.") from None
+
+
+def main() -> None:
+    """Run the command; a RegError ends it with its sentence alone."""
+    try:
+        app()
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(getattr(error, "exit_status", 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -45,8 +45,16 @@ NECESSARY = (
     "{name}_bundle/__init__.py",
     "{name}_bundle/network.py",
 )
-SHORT = {"dataset_dir::size": [48, 48, 48], "max_epochs": 1, "steps_per_epoch": 1, "val_interval": 1}
-"""Overrides that make a training short; a config takes those whose id it has. Four halvings of 48 leave 3 voxels."""
+SHORT = {
+    "max_epochs": 1,
+    "steps_per_epoch": 1,
+    "val_interval": 1,
+    "dataset_dir::size": [48, 48, 48],  # four halvings leave 3 voxels, the smallest window of LNCC
+    "dataset_dir::subjects": 2,
+    "dataset_dir::validation_pairs": 1,
+    "dataset_dir::testing_pairs": 1,
+}
+"""Overrides that make a training short; a config takes those whose id, or the phantom's section, it has."""
 RESULTS = {"train": WEIGHTS, "evaluate": "eval/**/*.csv", "inference": "eval/**/*.nii.gz"}
 """What each command is for; the phantom's own images do not count."""
 SIDE_FACTOR = 2  # n of "16*n": two coarse voxels along each axis
@@ -172,10 +180,11 @@ def short_arguments(cwd: Path, files: list[str]) -> list[str]:
 
 
 def short_overrides(files: list[Path]) -> dict:
-    """The entries of ``SHORT`` whose id the merged configs have."""
+    """The entries of ``SHORT`` whose id the merged configs have, or whose section makes a phantom."""
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    return {key: value for key, value in SHORT.items() if key in parser}
+    phantom = str(parser.get("dataset_dir::_target_", "")).endswith(".ensure_phantom")
+    return {key: value for key, value in SHORT.items() if key in parser or (phantom and "::" in key)}
 
 
 def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:

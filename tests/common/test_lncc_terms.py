@@ -18,6 +18,7 @@ HARD = [
     "scale 1e-10",
     "flat 255",
     "scale 1e38",
+    "plateaus of 1e10, texture in a corner",
 ]
 
 
@@ -25,6 +26,9 @@ def hard_pair(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Float32 images whose contrast is small beside their intensity."""
     first, second = (image.detach() - 0.5 for image in random_pair(1, 1, 14, 13, 12))
     step = torch.where(torch.arange(13) < 6, 0.0, 1.0).view(1, 1, 1, 13, 1)
+    if name == "plateaus of 1e10, texture in a corner":
+        corner = 1e10 * (torch.arange(12) > 8)
+        return 1.1e10 * step + corner * first + 3e9, 0.7e10 * step + corner * second - 1e9
     offset, contrast = {
         "offset 1000, contrast 0.01": (1000.0, 0.01),
         "plateaus 0 and 1000, contrast 0.01": (1000 * step, 0.01),

@@ -33,7 +33,7 @@ def ball(size=SIZE, center=CENTER):
 
 @pytest.fixture(scope="module")
 def pair():
-    fixed, moving, warped = ball(), ball(center=(6, 4, 3)), ball(center=(5, 5, 3))
+    fixed, moving, warped = ball(), 3 * ball(center=(6, 4, 3)), 2 * ball(center=(5, 5, 3))
     ddf = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     return fixed, moving, warped, ddf
 
@@ -96,6 +96,12 @@ def test_every_panel_shows_as_many_millimeters_across(figure):
     assert scales == pytest.approx([scales[0]] * 3, rel=0.02)
 
 
+def test_all_panels_are_equally_wide(figure):
+    figure.draw_without_rendering()
+    widths = [axes.get_window_extent().width for axes in figure.axes[:18]]
+    assert widths == pytest.approx([widths[0]] * 18, rel=0.03)
+
+
 def test_both_differences_share_one_symmetric_color_scale(figure):
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.get_label().startswith("fixed - ")}
     assert len(limits) == 1
@@ -141,6 +147,15 @@ def test_the_lattice_of_a_still_field_is_straight():
     rows, columns = segments[:12], segments[12:]
     assert [np.unique(s[:, 1]).tolist() for s in rows] == [[k] for k in range(12)]
     assert [np.unique(s[:, 0]).tolist() for s in columns] == [[k] for k in range(10)]
+
+
+def test_the_lattice_is_square_in_millimeters():
+    """60 x 60 mm: a line about every 2 mm, so every second row of 1 mm and every column of 2 mm."""
+    image = ball((60, 30), (5, 4))
+    figure = registration_figure(image, image, image, torch.zeros(1, 2, 60, 30), (1, 2))
+    segments = lattice(figure, "deformation")
+    assert [s[0, 1] for s in segments[:30]] == list(range(1, 60, 2))
+    assert [s[0, 0] for s in segments[30:]] == list(range(30))
 
 
 def test_the_lattice_moves_by_the_displacement_along_each_axis():

@@ -228,7 +228,7 @@ def networks(root):
 roots = sys.argv[1:]
 sys.path[:0] = roots
 built = {root: networks(root) for root in roots}
-image = torch.rand(1, 2, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+image = torch.rand(1, 2, 48, 48, 48, generator=torch.Generator().manual_seed(1))
 said = {}
 for root, (network, loss) in built.items():
     package = type(network).__module__.split(".")[0]

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter, label
 
 from common.errors import RegInputError
 
-__all__ = ["Grid", "brain_grid", "cut_percent", "normalize", "outside_fraction", "resample"]
+__all__ = ["Grid", "brain_grid", "cut_percent", "largest_piece", "normalize", "outside_fraction", "resample"]
 
 LIA_DIRECTION = np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=float)  # columns: Left, Inferior, Anterior in RAS
 LIA_SIZE_MM = (160, 192, 224)  # the field of view of neurite's and TransMorph's brains
@@ -57,6 +56,14 @@ def outside_fraction(image: np.ndarray, labels: np.ndarray) -> float:
     return float((nonzero & (labels == 0)).sum() / max(int(nonzero.sum()), 1))
 
 
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest face-connected piece of a mask."""
+    pieces, _ = label(mask)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return pieces == sizes.argmax()
+
+
 def normalize(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """float32 in [0, 1]: 0 outside the mask, inside divided by the mask's 99.9th percentile and clipped.
 
@@ -101,8 +108,3 @@ def cut_percent(mask: np.ndarray, affine: np.ndarray, grid: Grid, to_native: np.
     voxels = apply_affine(to_grid, np.argwhere(mask))
     outside = (voxels < -0.5) | (voxels > np.array(grid.size) - 0.5)
     return float(100 * outside.any(axis=1).mean())
-
-
-def orientation(affine: np.ndarray) -> str:
-    """Axis codes of an affine, such as "LIA"."""
-    return "".join(nib.aff2axcodes(affine))

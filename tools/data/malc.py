@@ -30,7 +30,7 @@ from common.errors import RegInputError
 from common.preflight import Volume, check_image, check_label, findings, refuse
 from common.report import SheetRow, contact_sheet
 
-from .brain import Grid, brain_grid, cut_percent, normalize, outside_fraction, resample
+from .brain import Grid, brain_grid, cut_percent, largest_piece, normalize, outside_fraction, resample
 from .files import save_json, save_nifti, save_text, sha256
 from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
 from .resume import digest, finished, run_all, save_record
@@ -41,11 +41,12 @@ LICENSE = "CC BY-NC; scans from OASIS, labels provided by Neuromorphometrics, In
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
 STRIPPED_BELOW = 0.25  # of the nonzero voxels outside the labels: 0.04 to 0.08 in stripped scans, above 0.5 in heads
 TEMPLATE_BELOW = 0.5  # of a template's voxels nonzero: 0.23 to 0.31 in stripped scans, even if tightly cropped
+TABLET = 74  # vitamin E, taped to some heads to mark a side
 SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
 PERCENTILES = (1.0, 50.0, 99.9)
 OUTPUTS = {"images": "nii.gz", "labels": "nii.gz", "affines": "txt"}
 MASK_TEXT = {
-    "none": "none applied: the scans came skull-stripped, their brain is where voxels are not 0",
+    "none": "the scans came skull-stripped: the largest piece of voxels other than 0, and what is labelled",
     "labels": "MADE FROM THE MANUAL LABELS (labelled voxels, holes filled): it leaves no fluid around the brain, and "
     "a scan without labels cannot be prepared in the same way",
     "file": "from files given with the scans",
@@ -172,11 +173,12 @@ def check_raw_subject(subject: Subject, mask: str, names: Mapping[int, str]) -> 
 
 
 def brain_mask(subject: Subject, mask: str, image: Volume, labels: Volume) -> np.ndarray:
-    """The subject's brain, bool on its own grid."""
+    """The subject's brain, bool on its own grid; a tablet beside the head is no part of it."""
+    labelled = (labels.voxels > 0) & (labels.voxels != TABLET)
     if mask == "none":
-        return image.voxels != 0
+        return largest_piece(image.voxels != 0) | labelled
     if mask == "labels":
-        return binary_fill_holes(labels.voxels > 0)
+        return binary_fill_holes(labelled)
     return check_label(mask_path(subject, mask), image).voxels > 0
 
 
@@ -271,7 +273,7 @@ def report_row(
         **{f"p{p:g}": round(float(v), 3) for p, v in zip(PERCENTILES, (low, middle, high), strict=True)},
         "labels_found": len(LABELS) - len(missing),
         "labels_missing": " ".join(map(str, missing)),
-        "cut_percent": round(cut_percent(labels.voxels > 0, labels.affine, job.grid, to_native), 4),
+        "cut_percent": round(cut_percent(brain, image.affine, job.grid, to_native), 4),
         "volume_ratio": round(float(np.linalg.det(to_native[:3, :3])), 4),
         "mutual_information": "" if metric is None else round(-metric, 4),
     }

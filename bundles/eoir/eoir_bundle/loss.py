@@ -22,7 +22,8 @@ class EOIRLoss(nn.Module):
     Images and one-hot labels of coarser levels are blurred by a Gaussian of one voxel and halved, as the features are.
 
     Args:
-        kernel_sizes: LNCC window in voxels per level, finest first; the last one serves any further level.
+        kernel_sizes: LNCC window in voxels per level, finest first; the last one serves any further level. A window
+            shrinks to the grid where a small image's coarse level is shorter, and a level of two voxels has none.
             ``None`` takes the mean squared error instead (ACDC).
         similarity_weight: w_sim.
         smooth_weight: w_smooth, on the residual fields before integration, in voxels of their own level.
@@ -44,7 +45,7 @@ class EOIRLoss(nn.Module):
         num_labels: int = 2,
     ) -> None:
         super().__init__()
-        self.similarities = nn.ModuleList([LNCCLoss(k) for k in kernel_sizes] if kernel_sizes else [nn.MSELoss()])
+        self.kernel_sizes = list(kernel_sizes) if kernel_sizes else None
         self.similarity_weight = similarity_weight
         self.smoothness = GradientLoss(smooth_norm)
         self.smooth_weight = smooth_weight
@@ -72,11 +73,17 @@ class EOIRLoss(nn.Module):
 
     def _level(self, k: int, moving: Tensor, fixed: Tensor, svf: Tensor, ddf: Tensor) -> Tensor:
         warped = warp(moving, ddf, padding_mode="zeros")
-        similarity = self.similarities[min(k, len(self.similarities) - 1)]
-        loss = self.similarity_weight * similarity(warped[:, :1], fixed[:, :1])
+        loss = self.similarity_weight * self._similarity(k, warped[:, :1], fixed[:, :1])
         if self.dice_weight > 0:
             loss = loss + self.dice_weight * self.overlap(warped[:, 1:], fixed[:, 1:])
         return loss + self.smooth_weight * self.smoothness(svf)
+
+    def _similarity(self, k: int, warped: Tensor, fixed: Tensor) -> Tensor:
+        if self.kernel_sizes is None:
+            return F.mse_loss(warped, fixed)
+        shortest = min(fixed.shape[2:])
+        window = min(self.kernel_sizes[min(k, len(self.kernel_sizes) - 1)], shortest - 1 + shortest % 2)
+        return LNCCLoss(window)(warped, fixed) if window > 1 else warped.new_zeros(())
 
     def _one_hot(self, pair: dict[str, Tensor], key: str) -> Tensor:
         label = pair[key][:, 0].long()

@@ -46,6 +46,13 @@ def test_without_windows_the_similarity_is_the_mean_squared_error():
     torch.testing.assert_close(loss, (pair["moving"] - pair["fixed"]).square().mean())
 
 
+def test_windows_shrink_to_coarse_levels_of_small_images():
+    pair = a_pair((16, 16))
+    levels = identity_levels((16, 16), 4)  # 16, 8, 4 and 2 voxels
+    loss = EOIRLoss(kernel_sizes=(9,), smooth_weight=0)(levels, pair)
+    assert loss.isfinite() and 0 < float(loss) < 1 + 0.5 + 0.25
+
+
 def test_dice_of_equal_labels_is_zero_and_of_disjoint_ones_is_not():
     pair = a_pair((16, 16))
     loss = EOIRLoss(similarity_weight=0, smooth_weight=0, dice_weight=1, num_labels=2)
