@@ -97,7 +97,7 @@ def register_affine(
         raise RegInputError(
             f"the start {start.tolist()} is no rigid motion, expected one for rigid alignment; pass one."
         )
-    levels = list(zip(*[pyramid(*image) for image in images], strict=True))
+    levels = distinct(list(zip(*[pyramid(*image) for image in images], strict=True)))
     steps = []
     try:
         if rigid or is_rotation(start):
@@ -159,6 +159,12 @@ def pyramid(voxels: np.ndarray, affine: np.ndarray, mask: np.ndarray | None) -> 
     return levels[::-1]
 
 
+def distinct(levels: list[tuple[Level, Level]]) -> list[tuple[Level, Level]]:
+    """The levels without those that repeat the one before, as those of coarse images do."""
+    sizes = [[tuple(itk.size(level.image)) for level in pair] for pair in levels]
+    return [pair for k, pair in enumerate(levels) if k == 0 or sizes[k] != sizes[k - 1]]
+
+
 def optimize(transform: itk.Object, fixed: Level, moving: Level, seed: int, threads: int) -> tuple[int, float]:
     """Improve ``transform`` in place on one level; return the steps taken and the metric reached."""
     image_type = type(fixed.image)
@@ -188,7 +194,7 @@ def optimize(transform: itk.Object, fixed: Level, moving: Level, seed: int, thre
         method.SetMetricSamplingPercentage(float(share))
     method.MetricSamplingReinitializeSeed(seed)
     method.Update()
-    return int(optimizer.GetCurrentIteration()), float(optimizer.GetValue())
+    return int(optimizer.GetCurrentIteration()), float(metric.GetValue())  # the optimizer's is unset if it stood still
 
 
 def gradient_descent(metric: itk.Object) -> itk.Object:

@@ -152,6 +152,8 @@ class Sweep:
         limit = BLOCK_BYTES.get(f.device.type)
         planes = limit // (self.f.element_size() * self.plane) if limit else self.size[0]
         self.planes = min(max(1, planes), self.size[0])
+        room = (2 * self.radius + max(self.planes, self.radius)) * self.plane
+        self.scratch = [self.f.new_empty(room) for _ in range(1 + f.ndim)]  # reused: fresh pages cost as much as a sum
         self.ones = self.lay_out(f.new_ones((self.planes, *self.size[1:])))
 
     def pad(self, image: Tensor, dtype: torch.dtype) -> Tensor:
@@ -173,9 +175,10 @@ class Sweep:
 
     def box(self, flat: Tensor) -> Tensor:
         """Window sums: entry i is the sum over the window whose first corner is entry i of ``flat``."""
-        for stride in self.strides:
-            flat = running_sum(flat, self.kernel_size, stride)
-        return flat
+        *inner, last = self.strides
+        for stride, out in zip(inner, self.scratch[2:], strict=True):
+            flat = running_sum(flat, self.kernel_size, stride, *self.scratch[:2], out)
+        return running_sum(flat, self.kernel_size, last, *self.scratch[:2], torch.empty_like(flat))
 
     def windows(self, first: int, last: int) -> Windows:
         """Statistics of the windows centered on planes ``first`` to ``last`` - 1."""
@@ -224,11 +227,13 @@ class Adjoint:
         s = self.sweep
         weight = s.ones[: value.numel()] if s.weight is None else s.lay_out(s.weight[first:last])
         slope = s.formula.slope(windows, weight)
-        by_f, by_w = s.formula.variance_slopes(windows, value, weight)
+        factor = s.formula.variance_factor(windows, value, weight)
         derivatives = [slope]
         if s.grad_f is not None:
+            by_f = s.formula.variance_slope(factor, windows.var_f, windows.var_w)
             derivatives += [by_f, (slope * windows.mean_w).addcmul_(by_f, windows.mean_f)]
         if s.grad_w is not None:
+            by_w = s.formula.variance_slope(factor, windows.var_w, windows.var_f)
             derivatives += [by_w, (slope * windows.mean_f).addcmul_(by_w, windows.mean_w)]
         start = self.kept + s.tail // 2
         for field, derivative in zip(self.fields, derivatives, strict=True):
@@ -259,19 +264,20 @@ class Adjoint:
         out[begin:end] = self.sweep.voxels(gradient, last - first)[last - first - (end - begin) :]
 
 
-def running_sum(flat: Tensor, taps: int, stride: int) -> Tensor:
+def running_sum(flat: Tensor, taps: int, stride: int, ping: Tensor, pong: Tensor, out: Tensor) -> Tensor:
     """Sum of ``taps`` (odd) entries ``stride`` apart, from each entry on; sums of 2, 4, 8, ... are shared.
 
     A tree of sums errs by a few units in the last place; a difference of cumulative sums would lose the contrast.
+    ``ping`` and ``pong`` are room for the shared sums; the result is at the front of ``out`` (``flat`` for one tap).
     """
-    length = flat.numel() - (taps - 1) * stride
     total, power, span, covered = flat, flat, 1, 1
     while 2 * span <= taps:
-        reach = span * stride
-        power = power[: power.numel() - reach] + power[reach:]
+        length = power.numel() - span * stride
+        power = torch.add(power[:length], power[span * stride :], out=ping[:length])
+        ping, pong = pong, ping
         span *= 2
         if taps & span:
-            shifted = power[covered * stride :]
-            total = total[: shifted.numel()] + shifted[: total.numel()]
+            length = min(total.numel(), power.numel() - covered * stride)
+            total = torch.add(total[:length], power[covered * stride :][:length], out=out[:length])
             covered += span
-    return total[:length]
+    return total

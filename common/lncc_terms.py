@@ -52,13 +52,14 @@ class Formula:
             return (windows.cov * windows.inverse).mul_(weight).mul_(2)
         return windows.inverse.sqrt().mul_(weight)
 
-    def variance_slopes(self, windows: "Windows", value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Twice the derivatives of the value by the two variances, times ``weight``."""
-        factor = (value * windows.inverse).mul_(weight).mul_(-2 if self.squared else -1)
-        by_f, by_w = factor * windows.var_w, factor * windows.var_f
-        if self.mode == "floor":  # a floored variance is constant
-            by_f, by_w = by_f * (windows.var_f > self.eps), by_w * (windows.var_w > self.eps)
-        return by_f, by_w
+    def variance_factor(self, windows: "Windows", value: Tensor, weight: Tensor) -> Tensor:
+        """What the derivatives by both variances share."""
+        return (value * windows.inverse).mul_(weight).mul_(-2 if self.squared else -1)
+
+    def variance_slope(self, factor: Tensor, own: Tensor, other: Tensor) -> Tensor:
+        """Twice the derivative of the value by the variance ``own``, times the weight."""
+        slope = factor * other
+        return slope.mul_(own > self.eps) if self.mode == "floor" else slope  # a floored variance is constant
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,10 @@ def suffices(formula: Formula, windows: Windows, rounding: float, count: int, ev
     unit = rounding * info.eps / 2
     square_f, square_w = windows.square_f + count * info.tiny, windows.square_w + count * info.tiny
     bound = square_f * square_w
-    signed = 0 if formula.squared else (bound * windows.inverse).sqrt_()
+    signed = None if formula.squared else (bound * windows.inverse).sqrt_()
     bound.mul_(unit).addcmul_(square_f, windows.var_w).addcmul_(square_w, windows.var_f).mul_(windows.inverse)
-    bound = bound.add_(signed)
+    if signed is not None:
+        bound.add_(signed)
     if every_entry:
         return bool(bound.amax() * unit <= ENTRY_TOLERANCE)  # False on nan
     return bool((bound.amax() * unit <= SLOPE_TOLERANCE) & (bound.mean() * unit <= ENTRY_TOLERANCE))

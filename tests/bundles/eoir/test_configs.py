@@ -12,7 +12,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.errors import RegInputError, sentence_of
+from common.errors import sentence_of
 from common.phantom import write_phantom
 
 ROOT = Path(__file__).parents[3]
@@ -215,10 +215,3 @@ def test_missing_weights_name_the_command_that_makes_them(bundle, dataset, tmp_p
     with pytest.raises(RuntimeError) as error:
         run(bundle, dataset, "inference", kind="infer", channels=4, ckpt_path=str(tmp_path / "no.pt"))
     assert "train.json" in sentence_of(error.value)
-
-
-def test_one_image_without_the_other_is_refused():
-    from common.inference import pairs_to_register
-
-    with pytest.raises(RegInputError, match="moving is None"):
-        pairs_to_register(fixed="a.nii.gz")

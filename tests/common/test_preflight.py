@@ -1,0 +1,256 @@
+"""Files of each kind that a person may hand over, made here byte by byte where nibabel would not write them."""
+
+import gzip
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from common.errors import RegInputError
+from common.preflight import check_image, check_label, check_subject, collect, findings, refuse
+
+SIZE = (5, 4, 3)
+AFFINE = np.array([[0, -1.5, 0, 10], [2, 0, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def voxels():
+    return np.arange(60, dtype=np.int16).reshape(SIZE)
+
+
+@pytest.fixture
+def path(tmp_path, voxels):
+    return write(voxels, tmp_path / "scan.nii.gz")
+
+
+def write(array, path, affine=AFFINE):
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def change(path, offset, data):
+    """Overwrite bytes of a gzip-compressed NIfTI file's content."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[offset : offset + len(data)] = data
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
+def test_a_sound_image_comes_back_as_float32_with_its_affine(path, voxels):
+    volume = check_image(path)
+    assert volume.voxels.dtype == np.float32
+    np.testing.assert_array_equal(volume.voxels, voxels)
+    np.testing.assert_array_equal(volume.affine, AFFINE)
+
+
+def test_stored_values_are_scaled(path, voxels):
+    change(path, 112, struct.pack("<ff", -1, 10))  # scl_slope, scl_inter
+    np.testing.assert_array_equal(check_image(path).voxels, 10 - voxels.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.mgz", "a scan's é.nii.gz"])
+def test_other_names_and_formats_are_read(tmp_path, voxels, name):
+    kind = nib.MGHImage if name.endswith("mgz") else nib.Nifti1Image
+    nib.save(kind(voxels.astype(np.float32), AFFINE), tmp_path / name)
+    np.testing.assert_array_equal(check_image(tmp_path / name).voxels, voxels)
+
+
+def test_a_big_endian_file_is_read(tmp_path, voxels):
+    image = nib.Nifti1Image(voxels, AFFINE, nib.Nifti1Header(endianness=">"))
+    nib.save(image, tmp_path / "big.nii.gz")
+    np.testing.assert_array_equal(check_image(tmp_path / "big.nii.gz").voxels, voxels)
+
+
+def test_trailing_axes_of_length_one_are_dropped(tmp_path, voxels):
+    assert check_image(write(voxels[..., None], tmp_path / "a.nii.gz")).voxels.shape == SIZE
+    assert check_image(write(voxels[..., :1], tmp_path / "b.nii.gz"), 2).voxels.shape == SIZE[:2]
+
+
+def test_two_gzip_members_are_one_file(tmp_path, path, voxels):
+    content = gzip.decompress(path.read_bytes())
+    (tmp_path / "two.nii.gz").write_bytes(gzip.compress(content[:400]) + gzip.compress(content[400:]))
+    np.testing.assert_array_equal(check_image(tmp_path / "two.nii.gz").voxels, voxels)
+
+
+def test_bytes_behind_the_last_member_do_no_harm(path, voxels):
+    path.write_bytes(path.read_bytes() + b"rubbish")
+    np.testing.assert_array_equal(check_image(path).voxels, voxels)
+
+
+def test_a_flipped_bit_in_the_compressed_voxels_is_found_wherever_it_is(path):
+    """nibabel alone accepts some of these and returns other voxels."""
+    content = path.read_bytes()
+    for position in range(11, len(content)):  # the ten bytes before are gzip's own header, and the flags
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(RegInputError, match=r"scan.nii.gz (is damaged|ends before|has|is no image|unpacks)"):
+            check_image(path)
+
+
+def test_a_file_cut_anywhere_is_found(path):
+    content = path.read_bytes()
+    for length in range(1, len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(RegInputError, match=r"scan.nii.gz"):
+            check_image(path)
+
+
+def test_an_uncompressed_file_that_is_short_of_a_byte_is_found(tmp_path, voxels):
+    path = write(voxels, tmp_path / "scan.nii")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RegInputError, match="471 bytes, expected 472 by its header; it is cut short"):
+        check_image(path)
+
+
+def test_a_bomb_is_refused_by_its_header_without_unpacking(path):
+    change(path, 40, struct.pack("<4h", 3, 30000, 30000, 16))
+    with pytest.raises(RegInputError, match=r"claims \(30000, 30000, 16\) voxels"):
+        check_image(path)
+
+
+def test_a_stream_far_longer_than_its_header_is_not_unpacked_to_the_end(path):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(5_000_000)))
+    with pytest.raises(RegInputError, match="unpacks to"):
+        check_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><p>Please log in", "is a web page.*login"),
+        (b"plain text", "is not compressed"),
+        (gzip.compress(b"nothing of the kind"), "no image that can be read"),
+    ],
+)
+def test_what_is_no_image_is_refused(path, content, text):
+    path.write_bytes(content)
+    with pytest.raises(RegInputError, match=text):
+        check_image(path)
+
+
+def test_a_name_that_belies_the_content_is_refused(tmp_path, path):
+    with pytest.raises(RegInputError, match="is gzip-compressed, its name says otherwise; rename"):
+        check_image(path.rename(tmp_path / "scan.nii"))
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(RegInputError, match=r"none.nii.gz cannot be opened \(No such file"):
+        check_image(tmp_path / "none.nii.gz")
+    with pytest.raises(RegInputError, match="is a folder.*dcm2niix"):
+        check_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ndim", "text"),
+    [
+        ((4, 4, 4, 2), None, r"shape \(4, 4, 4, 2\), expected 2 or 3 axes"),
+        ((1, 4, 4), None, "expected 2 voxels an axis"),
+        ((4, 4), 3, "expected 3 axes"),
+        ((4, 4, 4), 2, "expected 2 axes"),
+    ],
+)
+def test_other_dimensions_are_refused(tmp_path, shape, ndim, text):
+    with pytest.raises(RegInputError, match=text):
+        check_image(write(np.random.default_rng(0).normal(size=shape), tmp_path / "a.nii.gz"), ndim)
+
+
+def test_a_displacement_field_is_no_image(tmp_path):
+    image = nib.Nifti1Image(np.zeros((4, 4, 4, 1, 3), np.float32), AFFINE)
+    image.header.set_intent(1007)
+    nib.save(image, tmp_path / "field.nii.gz")
+    with pytest.raises(RegInputError, match="is a displacement field"):
+        check_image(tmp_path / "field.nii.gz")
+
+
+def test_color_and_complex_voxels_are_refused(tmp_path):
+    rgb = np.zeros(SIZE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(RegInputError, match="holds RGB voxels"):
+        check_image(write(rgb, tmp_path / "rgb.nii.gz"))
+    with pytest.raises(RegInputError, match="holds complex64 voxels"):
+        check_image(write(np.zeros(SIZE, np.complex64), tmp_path / "complex.nii.gz"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_voxel_that_is_no_number_is_counted_and_placed(tmp_path, voxels, value):
+    bad = voxels.astype(np.float32)
+    bad[1, 2, 0] = bad[3, 3, 2] = value
+    with pytest.raises(RegInputError, match=r"2 NaN or infinite voxels, the first at \(1, 2, 0\)"):
+        check_image(write(bad, tmp_path / "a.nii.gz"))
+
+
+def test_an_image_without_contrast_is_refused(tmp_path):
+    with pytest.raises(RegInputError, match="is 7 everywhere"):
+        check_image(write(np.full(SIZE, 7, np.int16), tmp_path / "a.nii.gz"))
+
+
+def test_a_file_without_a_position_is_refused_unless_allowed(path, voxels):
+    change(path, 252, struct.pack("<2h", 0, 0))  # qform_code, sform_code
+    with pytest.raises(RegInputError, match="states no position"):
+        check_image(path)
+    np.testing.assert_array_equal(check_image(path, assume_affine=True).voxels, voxels)
+
+
+@pytest.mark.parametrize("row", [(np.nan, 0, 0, 0), (0, 0, 0, 0), (2, 0, 0, 0)], ids=["nan", "zero", "dependent"])
+def test_an_affine_that_cannot_be_inverted_is_refused(path, row):
+    change(path, 280, struct.pack("<4f", *row))  # srow_x; srow_y is (2, 0, 0, -20)
+    with pytest.raises(RegInputError, match="expected an invertible one"):
+        check_image(path)
+
+
+def test_labels_come_back_as_integers(tmp_path):
+    labels = np.zeros(SIZE, np.float32)
+    labels[0] = 2035.0002
+    volume = check_label(write(labels, tmp_path / "l.nii.gz"))
+    assert volume.voxels.dtype == np.int32
+    assert set(np.unique(volume.voxels)) == {0, 2035}
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.float32(1.5), "fractional"),
+        (np.float32(np.nan), "fractional"),
+        (np.int16(-1), "from -1 to"),
+        (np.uint32(2**32 - 1), "to 4.29497e"),
+        (np.int16(0), "no labelled voxel"),
+    ],
+)
+def test_labels_that_are_no_labels_are_refused(tmp_path, values, text):
+    labels = np.zeros(SIZE, values.dtype)
+    labels[1, 1, 1] = values
+    with pytest.raises(RegInputError, match=text):
+        check_label(write(labels, tmp_path / "l.nii.gz"))
+
+
+def test_labels_on_another_grid_are_refused(tmp_path, path, voxels):
+    image = check_image(path)
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.5
+    check_label(write(voxels, tmp_path / "same.nii.gz"), image)
+    for labels, affine in ((voxels[1:], AFFINE), (voxels, moved)):
+        with pytest.raises(RegInputError, match=r"has the grid .* expected that of .*scan.nii.gz"):
+            check_label(write(labels, tmp_path / "l.nii.gz", affine), image)
+
+
+def test_a_subject_is_its_image_and_labels(tmp_path, path, voxels):
+    image, labels = check_subject(path, write(voxels, tmp_path / "l.nii.gz"))
+    assert (image.path, labels.voxels.max()) == (path, 59)
+
+
+def test_all_findings_are_told_at_once(tmp_path, path):
+    with pytest.raises(RegInputError, match=r"2 findings") as caught:
+        collect([(check_image, "none.nii.gz"), (check_image, path), (check_label, tmp_path)])
+    assert "1. none.nii.gz" in str(caught.value)
+    assert f"2. {tmp_path} is a folder" in str(caught.value)
+
+
+def test_one_finding_is_told_as_it_is_and_none_is_no_error(path):
+    assert findings([(check_image, path)]) == []
+    refuse([])
+    with pytest.raises(RegInputError, match="^only this$"):
+        refuse(["only this"])
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_finding():
+    with pytest.raises(ZeroDivisionError):
+        findings([(lambda: 1 / 0,)])
