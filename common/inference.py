@@ -7,7 +7,7 @@ fixed image's grid, in millimeters, as ITK reads it.
 import csv
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
 from monai.transforms import Transform
 from torch import Tensor
 
@@ -111,11 +112,13 @@ class SaveRegistrationd(Transform):
 
     Args:
         output_dir: where the folders go.
+        labels: the values to score; ``None`` scores every value above 0 of the fixed label.
         picture: whether to draw it.
     """
 
-    def __init__(self, output_dir: str, picture: bool = True) -> None:
+    def __init__(self, output_dir: str, labels: Sequence[int] | None = None, picture: bool = True) -> None:
         self.output_dir = Path(output_dir)
+        self.labels = None if labels is None else [int(v) for v in labels]
         self.picture = picture
         self.rows: list[dict] = []
 
@@ -144,13 +147,14 @@ class SaveRegistrationd(Transform):
         return dict(data)
 
     def _finish(self, folder: Path, paths: dict[str, Path], result: Registration, affine: np.ndarray, header) -> None:
-        scores = score(result)
+        labels = scored_labels(result, self.labels)
+        scores = score(result, labels)
         row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores}
         self.rows.append({key: value for key, value in row.items() if key != "dice_per_label"})
         text = json.dumps(row, indent=2) + "\n"
         save_atomically(lambda path: path.write_text(text), folder / "metrics.json")
         if self.picture:
-            figure = draw(result, affine, "".join(nib.aff2axcodes(header.affine)))
+            figure = draw(result, labels, affine, "".join(nib.aff2axcodes(header.affine)))
             save_figure(figure, folder / "registration.png")
         dice_text = f"Dice {row['dice_before']:.3f} -> {row['dice']:.3f}, " if "dice" in row else ""
         logger.info("%s -> %s: %sresults in %s.", row["moving"], row["fixed"], dice_text, folder)
@@ -219,11 +223,17 @@ def resampled(
     )
 
 
-def score(result: Registration) -> dict:
-    """Mean Dice before and after and per label, where there are both labels; SDlogJ, NDV and folds of the ddf."""
+def scored_labels(result: Registration, labels: Sequence[int] | None) -> list[int]:
+    """The values to score: none without both labels, by default all above 0 of the fixed label."""
+    if result.fixed_label is None or result.moving_label is None:
+        return []
+    return list(labels) if labels is not None else [int(v) for v in result.fixed_label.unique() if v > 0]
+
+
+def score(result: Registration, labels: list[int]) -> dict:
+    """Mean Dice before and after and per label, where there are labels; SDlogJ, NDV and folds of the ddf."""
     scores = {}
-    if result.fixed_label is not None and result.moving_label is not None:
-        labels = [int(v) for v in result.fixed_label.unique() if v > 0]
+    if labels:
         before = dice(result.moving_label, result.fixed_label, labels, result.moving_label)[0]
         after = dice(result.warped_label, result.fixed_label, labels, result.moving_label)[0]
         per_label = {str(k): None if v != v else v for k, v in zip(labels, after.tolist(), strict=True)}
@@ -234,16 +244,13 @@ def score(result: Registration) -> dict:
     return scores
 
 
-def draw(result: Registration, affine: np.ndarray, orientation: str):
-    """The picture of a registration, with labels outlined where there are both."""
+def draw(result: Registration, labels: list[int], affine: np.ndarray, orientation: str) -> Figure:
+    """The picture of a registration on the fixed grid, its scores below."""
     spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
-    both = result.fixed_label is not None and result.warped_label is not None
-    labels = [int(v) for v in result.fixed_label.unique() if v > 0] if both else []
-    outlines = (result.fixed_label, result.moving_label, result.warped_label) if both else (None, None, None)
-    caption = registration_caption(result.ddf, *outlines, labels=labels)
-    return registration_figure(
-        result.fixed, result.moving, result.warped, result.ddf, spacing, orientation, caption=caption
-    )
+    maps = (result.fixed_label, result.moving_label, result.warped_label) if labels else (None, None, None)
+    caption = registration_caption(result.ddf, *maps, labels=labels)
+    images = (result.fixed, result.moving, result.warped)
+    return registration_figure(*images, result.ddf, spacing, orientation, caption=caption)
 
 
 def read_volume(path: str | Path, ndim: int) -> tuple[Tensor, np.ndarray]:

@@ -244,29 +244,27 @@ def data_file(image: SpatialImage, path: Path) -> Path:
 
 
 def gzip_length(path: Path, enough: int) -> int:
-    """Length of the content, every member's checksum compared; bytes behind the last member are ignored.
+    """Length of the content; every member's checksum is compared, and nothing may follow the last one but zeros.
 
     Reading stops when the content is twice as long as ``enough`` bytes: a stream that goes on is no scan.
     """
-    total, stream, pending = 0, zlib.decompressobj(wbits=31), b""
+    total, stream = 0, zlib.decompressobj(wbits=31)
     with open(path, "rb") as file:
-        while chunk := pending or file.read(CHUNK):
+        pending = file.read(CHUNK)
+        while pending:
             try:
-                total += len(stream.decompress(chunk))
+                total += len(stream.decompress(pending, CHUNK))
             except zlib.error as error:
                 raise RegInputError(
                     f"{path} is damaged ({error}), expected a sound gzip stream; fetch it again."
-                ) from error
+                ) from None
             if total > 2 * enough + CHUNK:
-                raise RegInputError(
-                    f"{path} unpacks to more than {total} bytes, its header claims {enough}; fetch it again."
-                )
-            pending = b""
+                raise RegInputError(f"{path} unpacks to {total} bytes or more, expected {enough}; fetch it again.")
+            pending = stream.unconsumed_tail or stream.unused_data or file.read(CHUNK)
             if stream.eof:
-                pending = stream.unused_data or file.read(CHUNK)
-                if not pending.startswith(GZIP_MAGIC):
+                if not pending.strip(b"\0"):
                     return total
-                stream = zlib.decompressobj(wbits=31)
+                stream = zlib.decompressobj(wbits=31)  # another member, or what zlib will call an incorrect header
     raise RegInputError(f"{path} ends before its gzip checksum, expected a whole file; fetch it again.")
 
 

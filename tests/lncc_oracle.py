@@ -15,8 +15,10 @@ OPTIONS = [
 ]
 
 
-def oracle(fixed: torch.Tensor, warped: torch.Tensor, kernel_size: int, eps: float = 1e-5) -> torch.Tensor:
-    """The VoxelMorph map in float64, deviations from each window's own mean (two passes)."""
+def oracle(
+    fixed: torch.Tensor, warped: torch.Tensor, kernel_size: int, eps: float = 1e-5, squared: bool = True
+) -> torch.Tensor:
+    """The VoxelMorph map (or its signed root) in float64, deviations from each window's own mean (two passes)."""
     radius, axes = kernel_size // 2, tuple(range(2, fixed.ndim))
     pad = [(0, 0), (0, 0)] + [(radius, radius)] * len(axes)
 
@@ -27,7 +29,8 @@ def oracle(fixed: torch.Tensor, warped: torch.Tensor, kernel_size: int, eps: flo
         return windows - windows.mean(-1, keepdims=True)
 
     f, w = deviations(fixed), deviations(warped)
-    return torch.from_numpy((f * w).sum(-1) ** 2 / ((f * f).sum(-1) * (w * w).sum(-1) + eps))
+    cov, denominator = (f * w).sum(-1), (f * f).sum(-1) * (w * w).sum(-1) + eps
+    return torch.from_numpy(cov**2 / denominator if squared else cov / np.sqrt(denominator))
 
 
 def oracle_gradient(fixed: torch.Tensor, warped: torch.Tensor, kernel_size: int) -> torch.Tensor:

@@ -67,7 +67,6 @@ def packed_files(name: str, bundles_dir: Path, weights: bool, common_dir: Path) 
     package = f"{name}_bundle"
     sources = read_folder(folder, WRITTEN_BY_RUNS)
     problems = [f"{package}/common exists already"] if any(f.startswith(f"{package}/common/") for f in sources) else []
-    problems += list(common_problems(common_dir))
     problems += [check_version(folder)] if check_version(folder) else []
     files = {path: vendored(path, content, name) for path, content in sources.items()}
     files |= {f"{package}/common/{path}": content for path, content in read_folder(common_dir).items()}
@@ -139,13 +138,6 @@ def check_version(folder: Path) -> str | None:
     if version not in changelog:
         return f"version {version} is not in the changelog, which has {', '.join(changelog) or 'no entry'}"
     return None
-
-
-def common_problems(common_dir: Path) -> Iterator[str]:
-    """Why a ``common`` cannot be vendored: imports that are not relative."""
-    for path, content in read_folder(common_dir).items():
-        if path.endswith(".py"):
-            yield from (f"common/{path} has '{n}'" for n in leftover_names(ast.parse(content.decode()), set(OURS)))
 
 
 def leftovers(files: dict[str, bytes], other_bundles: set[str]) -> Iterator[str]:

@@ -226,6 +226,18 @@ def test_resampling_through_an_affine_reads_the_image_at_its_image():
     torch.testing.assert_close(moved[:, :, 1:], image[:, :, :-1])
 
 
+def test_resampling_through_a_full_affine_is_its_definition(fixed_affine):
+    """Each target voxel reads the image at ``inv(affine) @ initial @ target_affine @ voxel``, by scipy."""
+    image, initial = smooth_image(SIZE), about_center(INITIAL, fixed_affine, SIZE)
+    target_size = (9, 10, 11)
+    target = centered_on(fixed_affine, GRIDS["flipped, anisotropic"], target_size)
+    onto = np.linalg.inv(fixed_affine) @ initial @ target
+    at = voxels_to_mm(np.indices(target_size).reshape(3, -1).T, onto)
+    expected = map_coordinates(image[0, 0].numpy(), at.T, order=1, mode="grid-constant").reshape(target_size)
+    ours = resample_mm(image, fixed_affine, target, target_size, initial)[0, 0]
+    np.testing.assert_allclose(ours, expected, atol=1e-9)
+
+
 def test_integer_images_are_resampled():
     image = torch.arange(8, dtype=torch.int16).view(1, 1, 2, 2, 2)
     assert torch.equal(resample_mm(image, np.eye(4), np.eye(4), (2, 2, 2), mode="nearest"), image)

@@ -84,14 +84,34 @@ def test_map_is_the_oracle_at_any_offset_up_to_ten_thousand_contrasts(seed, offs
     torch.testing.assert_close(value.double(), oracle(fixed, warped, 5), rtol=0, atol=1e-3)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@pytest.mark.parametrize("backend", ["separable", "group_conv"])
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**16), log_offset=st.floats(-1, 2.5), imbalance=st.floats(-1, 1))
-def test_float32_stays_right_up_to_where_it_gives_way(seed, log_offset, imbalance):
+def test_float32_stays_right_up_to_where_it_gives_way(backend, seed, log_offset, imbalance):
     """Offsets of 0.1 to 300 contrasts straddle the change to float64, where an unsound bound would show."""
     generator = torch.Generator().manual_seed(seed)
     fixed, noise = torch.rand(2, 1, 1, 12, 13, 14, generator=generator)
     fixed, warped = fixed + 10**log_offset, 0.9 * fixed + 0.1 * noise + 10 ** (log_offset + imbalance)
-    torch.testing.assert_close(lncc(fixed, warped, 3).double(), oracle(fixed, warped, 3), rtol=0, atol=1e-3)
+    value = lncc(fixed, warped, 5, backend=backend)
+    torch.testing.assert_close(value.double(), oracle(fixed, warped, 5), rtol=0, atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(levels=st.tuples(*[st.floats(0.1, 1.3)] * 2), log_contrast=st.floats(-7, -1))
+def test_covariance_of_nearly_flat_images_keeps_its_sign(levels, log_contrast):
+    """Unsquared, a covariance that is all rounding would show to first order."""
+    fixed, warped = (image.detach() - 0.5 for image in random_pair(1, 1, 9, 9, 9))
+    fixed, warped = levels[0] + 10**log_contrast * fixed, levels[1] - 10**log_contrast * warped
+    value = lncc(fixed, warped, 5, squared=False)
+    torch.testing.assert_close(value.double(), oracle(fixed, warped, 5, squared=False), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", COMPUTED)
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("factor", [3.0, 7.3, 31.7])
+def test_proportional_images_do_not_exceed_one(factor, squared, backend):
+    image = 10 * random_pair(1, 1, 16, 16, 16)[0].detach()
+    assert float(lncc(image, factor * image, 3, squared=squared, backend=backend).max()) <= 1
 
 
 def test_ordinary_images_stay_in_float32(monkeypatch):

@@ -72,18 +72,37 @@ def test_two_gzip_members_are_one_file(tmp_path, path, voxels):
     np.testing.assert_array_equal(check_image(tmp_path / "two.nii.gz").voxels, voxels)
 
 
-def test_bytes_behind_the_last_member_do_no_harm(path, voxels):
-    path.write_bytes(path.read_bytes() + b"rubbish")
-    np.testing.assert_array_equal(check_image(path).voxels, voxels)
-
-
-def test_a_flipped_bit_in_the_compressed_voxels_is_found_wherever_it_is(path):
-    """nibabel alone accepts some of these and returns other voxels."""
+def test_rubbish_behind_the_last_member_is_refused_and_zeros_are_not(path, voxels):
     content = path.read_bytes()
-    for position in range(11, len(content)):  # the ten bytes before are gzip's own header, and the flags
-        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        with pytest.raises(RegInputError, match=r"scan.nii.gz (is damaged|ends before|has|is no image|unpacks)"):
-            check_image(path)
+    path.write_bytes(content + bytes(512))
+    np.testing.assert_array_equal(check_image(path).voxels, voxels)
+    path.write_bytes(content + b"rubbish")
+    with pytest.raises(RegInputError, match=r"scan\.nii\.gz"):
+        check_image(path)
+
+
+def test_rubbish_behind_a_long_stream_is_refused(tmp_path):
+    """nibabel sniffs at the first bytes only, so a long file gets past it."""
+    noise = np.random.default_rng(0).integers(0, 999, (60, 50, 40)).astype(np.int16)
+    path = write(noise, tmp_path / "long.nii.gz")
+    path.write_bytes(path.read_bytes() + b"rubbish")
+    with pytest.raises(RegInputError, match="is damaged"):
+        check_image(path)
+
+
+def test_a_flipped_bit_never_changes_a_voxel_unnoticed(path, voxels):
+    """nibabel alone accepts some of these and returns other voxels; padding bits of the stream may flip for nothing."""
+    content, refused = path.read_bytes(), 0
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
+        try:
+            volume = check_image(path)
+        except RegInputError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(volume.voxels, voxels)
+        np.testing.assert_array_equal(volume.affine, AFFINE)
+    assert refused > 0.9 * len(content)
 
 
 def test_a_file_cut_anywhere_is_found(path):
@@ -97,7 +116,7 @@ def test_a_file_cut_anywhere_is_found(path):
 def test_an_uncompressed_file_that_is_short_of_a_byte_is_found(tmp_path, voxels):
     path = write(voxels, tmp_path / "scan.nii")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(RegInputError, match="471 bytes, expected 472 by its header; it is cut short"):
+    with pytest.raises(RegInputError, match=r"471 bytes.* 472; it is cut short"):
         check_image(path)
 
 
@@ -136,7 +155,7 @@ def test_a_name_that_belies_the_content_is_refused(tmp_path, path):
 def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(RegInputError, match=r"none.nii.gz cannot be opened \(No such file"):
         check_image(tmp_path / "none.nii.gz")
-    with pytest.raises(RegInputError, match="is a folder.*dcm2niix"):
+    with pytest.raises(RegInputError, match=r"is a folder.*dcm2niix"):
         check_image(tmp_path)
 
 
@@ -199,7 +218,7 @@ def test_an_affine_that_cannot_be_inverted_is_refused(path, row):
 
 def test_labels_come_back_as_integers(tmp_path):
     labels = np.zeros(SIZE, np.float32)
-    labels[0] = 2035.0002
+    labels[0], labels[1] = 2035.0002, 2034.9998
     volume = check_label(write(labels, tmp_path / "l.nii.gz"))
     assert volume.voxels.dtype == np.int32
     assert set(np.unique(volume.voxels)) == {0, 2035}
@@ -240,14 +259,15 @@ def test_a_subject_is_its_image_and_labels(tmp_path, path, voxels):
 def test_all_findings_are_told_at_once(tmp_path, path):
     with pytest.raises(RegInputError, match=r"2 findings") as caught:
         collect([(check_image, "none.nii.gz"), (check_image, path), (check_label, tmp_path)])
-    assert "1. none.nii.gz" in str(caught.value)
-    assert f"2. {tmp_path} is a folder" in str(caught.value)
+    assert "(1) none.nii.gz" in str(caught.value)
+    assert f"(2) {tmp_path} is a folder" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_one_finding_is_told_as_it_is_and_none_is_no_error(path):
     assert findings([(check_image, path)]) == []
     refuse([])
-    with pytest.raises(RegInputError, match="^only this$"):
+    with pytest.raises(RegInputError, match=r"^only this$"):
         refuse(["only this"])
 
 

@@ -77,6 +77,15 @@ def test_other_times_modes_folders_and_order_give_the_same_bytes(toy, tmp_path):
     assert pack_toy(again / "bundles" / "toy").read_bytes() == first
 
 
+def test_every_member_has_the_same_time_mode_and_no_compression(toy):
+    """Whatever the clock says, and whatever zlib is at hand."""
+    with zipfile.ZipFile(pack_toy(toy)) as content:
+        facts = {
+            (i.date_time, oct(i.external_attr >> 16), i.create_system, i.compress_type) for i in content.infolist()
+        }
+    assert facts == {((1980, 1, 1, 0, 0, 0), "0o100644", 3, zipfile.ZIP_STORED)}
+
+
 def test_the_checksum_list_passes_sha256sum_and_keeps_other_lines(toy, tmp_path):
     write(tmp_path / "out" / "other_v0.1.0.zip", "x")
     line = hashlib.sha256(b"x").hexdigest() + "  other_v0.1.0.zip\n"
@@ -156,7 +165,7 @@ BROKEN = [
     (break_target, r"train\.json names 'tools\.verify\.verify'"),
     (break_dynamic, r"train\.json names 'a dynamic import of 'common''"),
     (break_other_bundle, r"network\.py has 'from other_bundle\.network import'"),
-    (break_common, r"common/spatial\.py has 'from common import'"),
+    (break_common, r"toy_bundle/common/spatial\.py has 'from common import'"),
     (break_taken, r"toy_bundle/common exists already"),
     (break_yaml, r"train\.yaml is YAML"),
     (break_license, "no LICENSE"),

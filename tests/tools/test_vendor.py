@@ -115,6 +115,12 @@ def test_bundle_root_also_looks_into_the_unpacked_folder(candidates, tmp_path, m
     assert (eval(text[1:]), eval(vendored[1:])) == ("none", "toy")
 
 
+def test_references_before_a_candidate_do_not_shift_it():
+    config = {"bundle_root": "$pick([@train::root, @a#b, 'bundles/toy'])"}
+    vendored = {"bundle_root": "$pick([@train::root, @a#b, 'toy', 'bundles/toy'])"}
+    assert vendor_config(config, "toy", "p", "x.json") == vendored
+
+
 def test_other_lists_keep_their_paths():
     config = {"roots": "$['bundles/toy']", "bundle_root": "$('.', 'toy', 'bundles/toy')[0]"}
     assert vendor_config(config, "toy", "p", "x.json") == config

@@ -160,6 +160,13 @@ def test_weights_of_another_network_are_found(case, known_common):
     assert finding_of(check_torchscript, case) is not None
 
 
+def test_the_process_forgets_the_bundle_that_it_looked_at(case, known_common):
+    path = list(sys.path)
+    assert finding_of(check_net, case) is None
+    assert [name for name in sys.modules if name.startswith("toy_bundle")] == []
+    assert sys.path == path
+
+
 def test_a_zip_of_other_bytes_is_found(case, monkeypatch):
     def pack_differently(name, out, bundles_dir):
         write(out / "x.zip", str(out))
@@ -218,16 +225,19 @@ def content_of(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+@pytest.mark.slow  # about 40 s of one core
 @pytest.mark.parametrize("name", CHECKS)
 def test_eoir_is_sound(verified, name):
     """The packed copy alone trains, evaluates and infers, and everything else that verify looks at."""
     assert dict(verified[1])[name] is None
 
 
+@pytest.mark.slow
 def test_each_check_says_one_line(verified):
     assert [line.split(maxsplit=1)[1].split(":")[0] for line in verified[0]] == [check.name for check in verified[1]]
 
 
+@pytest.mark.slow
 def test_verify_leaves_the_bundle_and_this_process_as_they_were(verified):
     assert verified[2:] == (True, True)
 

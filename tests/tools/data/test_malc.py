@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from common.affine import AffineResult
 from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
 from common.geometry import voxels_to_mm
@@ -88,10 +89,12 @@ def copy(stripped, tmp_path):
 
 
 @pytest.fixture
-def unaligned(monkeypatch):
-    """Alignment left out, where a test is about something else: it takes most of the time."""
-    result = malc.register_affine.__globals__["AffineResult"](np.eye(4), -0.5, 1)
+def quick(monkeypatch):
+    """No alignment, no pictures, and 4 mm allowed, where a test is about something else: these take the time."""
+    result = AffineResult(np.eye(4), -0.5, 1)
     monkeypatch.setattr(malc, "register_affine", lambda fixed, moving: result)
+    monkeypatch.setattr(malc, "contact_sheet", lambda rows, path: None)
+    monkeypatch.setattr(malc, "SPACINGS", (1.0, 2.0, 4.0))
 
 
 def contents(folder):
@@ -136,8 +139,8 @@ def test_scans_are_aligned_by_content_though_their_sizes_and_places_differ(prepa
 
     before, after = brains(stripped, "{}_glm.nii.gz"), brains(prepared, "labels/{}.nii.gz")
     for k in (1, 2):
-        assert overlap(before[0], before[k]) < 0.93
-        assert overlap(after[0], after[k]) > 0.96
+        assert overlap(before[0], before[k]) < 0.91
+        assert overlap(after[0], after[k]) > 0.94
 
 
 def test_the_saved_affine_leads_back_to_the_raw_scan(prepared, stripped):
@@ -168,6 +171,10 @@ def test_the_datalist_keeps_its_contract(prepared):
     assert [(p["fixed"][-11:-7], p["moving"][-11:-7]) for p in pairs] == [("1013", "1015"), ("1015", "1013")]
 
 
+def test_the_contact_sheet_is_a_picture(prepared):
+    assert (prepared / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, stripped, tmp_path):
     prepare(str(stripped), str(tmp_path), spacing=2.0, workers=1, split=SPLIT_OF_THREE)
     first, second = contents(prepared), contents(tmp_path)
@@ -194,19 +201,19 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(prepared, s
     assert contents(tmp_path) == contents(prepared)
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 class TestResume:
     """What is done again, and what is not."""
 
     @pytest.fixture
     def out(self, copy, tmp_path):
-        prepare(str(copy), str(tmp_path / "out"), spacing=2.0, workers=1, split=SPLIT_OF_THREE)
+        prepare(str(copy), str(tmp_path / "out"), spacing=4.0, workers=1, split=SPLIT_OF_THREE)
         return tmp_path / "out"
 
     def redone(self, copy, out, monkeypatch, **options):
         save, done = malc.save_nifti, []
         monkeypatch.setattr(malc, "save_nifti", lambda v, a, path: (done.append(path.name[:4]), save(v, a, path)))
-        prepare(str(copy), str(out), workers=1, split=SPLIT_OF_THREE, **{"spacing": 2.0} | options)
+        prepare(str(copy), str(out), workers=1, split=SPLIT_OF_THREE, **{"spacing": 4.0} | options)
         return sorted(set(done) - {"temp"})
 
     def test_nothing_if_nothing_changed(self, copy, out, monkeypatch):
@@ -216,7 +223,7 @@ class TestResume:
         assert self.redone(copy, out, monkeypatch, force=True) == ["1000", "1013", "1015"]
 
     def test_everything_if_the_spacing_changed(self, copy, out, monkeypatch):
-        assert self.redone(copy, out, monkeypatch, spacing=1.0) == ["1000", "1013", "1015"]
+        assert self.redone(copy, out, monkeypatch, spacing=2.0) == ["1000", "1013", "1015"]
 
     def test_everything_if_the_mask_changed(self, copy, out, monkeypatch):
         assert self.redone(copy, out, monkeypatch, mask="labels") == ["1000", "1013", "1015"]
@@ -236,7 +243,7 @@ class TestResume:
         assert self.redone(copy, out, monkeypatch) == ["1013"]
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 def test_whole_heads_are_refused_with_advice(official, tmp_path):
     with pytest.raises(RegInputError, match=r"5 findings.*shows more than a brain.*--mask labels") as caught:
         prepare(str(official), str(tmp_path / "out"), split=SPLIT_WITH_TEST)
@@ -244,50 +251,49 @@ def test_whole_heads_are_refused_with_advice(official, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 def test_a_mask_from_the_labels_strips_whole_heads_and_is_declared(official, tmp_path):
-    prepare(str(official), str(tmp_path / "out"), mask="labels", spacing=2.0, workers=1, split=SPLIT_WITH_TEST)
+    prepare(str(official), str(tmp_path / "out"), mask="labels", spacing=4.0, workers=1, split=SPLIT_WITH_TEST)
     voxels = nib.load(tmp_path / "out/images/1003.nii.gz").get_fdata()
     labels = np.asarray(nib.load(tmp_path / "out/labels/1003.nii.gz").dataobj)
     assert voxels[labels == 0].mean() < 0.02  # the skull was brighter than the brain
     assert "MANUAL LABELS" in json.loads((tmp_path / "out/datalist.json").read_text())["brain_mask"]
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 def test_mask_files_are_found_by_id_and_used(official, tmp_path):
     for name in ("1000", "1003", "1004", "1005", "1013"):
         _, labels = phantom(0.8)
         write((labels > 0).astype(np.uint8), tmp_path / "masks" / f"{name}_brain.nii.gz")
     mask = str(tmp_path / "masks" / "{id}_brain.nii.gz")
-    prepare(str(official), str(tmp_path / "out"), mask=mask, spacing=2.0, workers=1, split=SPLIT_WITH_TEST)
+    prepare(str(official), str(tmp_path / "out"), mask=mask, spacing=4.0, workers=1, split=SPLIT_WITH_TEST)
     inside = np.count_nonzero(nib.load(tmp_path / "out/images/1000.nii.gz").get_fdata() > 0.05)
     labelled = np.count_nonzero(np.asarray(nib.load(tmp_path / "out/labels/1000.nii.gz").dataobj))
     assert 0.8**3 * 0.9 < inside / labelled < 0.8**3 * 1.2
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 def test_test_subjects_make_pairs_of_the_first_with_each_other_one(official, tmp_path):
-    prepare(str(official), str(tmp_path / "out"), mask="labels", spacing=2.0, workers=1, split=SPLIT_WITH_TEST)
+    prepare(str(official), str(tmp_path / "out"), mask="labels", spacing=4.0, workers=1, split=SPLIT_WITH_TEST)
     pairs = read_datalist(str(tmp_path / "out"), "testing")
     assert [(p["fixed"][-11:-7], p["moving"][-11:-7]) for p in pairs] == [("1003", "1004"), ("1003", "1005")]
     assert "validation" not in json.loads((tmp_path / "out/datalist.json").read_text())  # one subject makes no pair
 
 
-@pytest.mark.usefixtures("unaligned")
-def test_the_report_has_a_line_a_subject_and_the_sheet_a_picture(copy, tmp_path):
+@pytest.mark.usefixtures("quick")
+def test_the_report_has_a_line_a_subject_and_names_lost_labels(copy, tmp_path):
     labels = np.asarray(nib.load(copy / "1013_glm.nii.gz").dataobj).copy()
     labels[labels == 107] = 0
     write(labels, copy / "1013_glm.nii.gz")
-    prepare(str(copy), str(tmp_path / "out"), spacing=2.0, workers=1, split=SPLIT_OF_THREE)
+    prepare(str(copy), str(tmp_path / "out"), spacing=4.0, workers=1, split=SPLIT_OF_THREE)
     with open(tmp_path / "out/report.csv", newline="", encoding="utf-8") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["1000", "1013", "1015"]
     assert (rows["1013"]["labels_found"], rows["1013"]["labels_missing"]) == ("133", "107")
     assert rows["1000"]["raw_orientation"] == "LAS"
-    assert (tmp_path / "out/contact_sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 def test_what_hangs_beside_the_brain_is_removed(copy, tmp_path):
     """Some scans show a vitamin tablet beside the head, labelled 74."""
     image = np.asarray(nib.load(copy / "1013_SS.nii.gz").dataobj).copy()
@@ -295,7 +301,7 @@ def test_what_hangs_beside_the_brain_is_removed(copy, tmp_path):
     image[1:3, 3:5, 3:5], labels[1:3, 3:5, 3:5] = 3000, 74
     write(image, copy / "1013_SS.nii.gz")
     write(labels, copy / "1013_glm.nii.gz")
-    prepare(str(copy), str(tmp_path / "out"), spacing=2.0, workers=1, split=SPLIT_OF_THREE)
+    prepare(str(copy), str(tmp_path / "out"), spacing=4.0, workers=1, split=SPLIT_OF_THREE)
     tablet = np.asarray(nib.load(tmp_path / "out/labels/1013.nii.gz").dataobj) == 74
     assert tablet.any()
     assert not nib.load(tmp_path / "out/images/1013.nii.gz").get_fdata()[tablet].any()
@@ -407,16 +413,16 @@ def test_a_template_with_its_head_is_refused(stripped, tmp_path):
         prepare(str(stripped), str(tmp_path / "out"), template=str(tmp_path / "head.nii.gz"), split=SPLIT_OF_THREE)
 
 
-@pytest.mark.usefixtures("unaligned")
+@pytest.mark.usefixtures("quick")
 def test_a_template_file_centers_the_grid_on_itself(stripped, tmp_path):
     affine = RAW.copy()
     affine[:3, 3] = 1000, 2000, 3000
     write(phantom()[0], tmp_path / "template.nii.gz", affine)
     template = str(tmp_path / "template.nii.gz")
-    prepare(str(stripped), str(tmp_path / "out"), template=template, spacing=2.0, workers=1, split=SPLIT_OF_THREE)
+    prepare(str(stripped), str(tmp_path / "out"), template=template, spacing=4.0, workers=1, split=SPLIT_OF_THREE)
     image = nib.load(tmp_path / "out/images/1000.nii.gz")
     middle = voxels_to_mm([(np.array(image.shape) - 1) / 2], image.affine)[0]
-    np.testing.assert_allclose(middle, affine[:3, :3] @ ((np.array(SIZE) - 1) / 2) + affine[:3, 3], atol=3)
+    np.testing.assert_allclose(middle, affine[:3, :3] @ ((np.array(SIZE) - 1) / 2) + affine[:3, 3], atol=5)
 
 
 def test_outputs_carry_no_time_or_name_in_their_gzip_header(prepared):
