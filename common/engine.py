@@ -25,6 +25,7 @@ __all__ = [
     "Progress",
     "SetEpoch",
     "TrainingView",
+    "loss_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -237,8 +238,8 @@ class Progress:
         )
 
     def _advance(self, engine: Engine) -> None:
-        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
-        loss = {"loss": f"{float(output[Keys.LOSS]):.4f}"} if Keys.LOSS in output else {}
+        value = loss_of(engine.state.output)
+        loss = {} if value is None else {"loss": f"{value:.4f}"}
         self.bar.set_postfix(epoch=engine.state.epoch, **loss, refresh=False)
         self.bar.update()
 
@@ -248,6 +249,12 @@ class Progress:
     def _close_and_raise(self, engine: Engine, error: Exception) -> None:
         self.bar.close()
         raise error
+
+
+def loss_of(output: Any) -> float | None:
+    """The loss in an engine's output, decollated or not; ``None`` where there is none. For logging handlers."""
+    first = output[0] if isinstance(output, list) else output
+    return float(first[Keys.LOSS]) if Keys.LOSS in first else None
 
 
 class PairPicture:

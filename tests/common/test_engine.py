@@ -14,6 +14,7 @@ from common.engine import (
     PreparePair,
     SetEpoch,
     TrainingView,
+    loss_of,
 )
 from common.errors import RegInputError, RegNumericsError
 
@@ -138,6 +139,13 @@ def test_wrong_weights_are_refused_in_one_sentence(tmp_path, content):
     with pytest.raises(RegInputError, match="does not hold this network's weights") as error:
         LoadWeights(nn.Linear(2, 2), str(path), "train")(Engine(lambda *_: None))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "loss"), [({"loss": torch.tensor(2.0)}, 2), ([{"loss": torch.tensor(2.0)}], 2), ([{"pred": 1}], None)]
+)
+def test_the_loss_is_found_in_any_output(output, loss):
+    assert loss_of(output) == loss
 
 
 def test_the_dataset_learns_the_epoch():
