@@ -6,16 +6,16 @@ whatever world it is given, so images go in with their RAS affine as it stands a
 
 from dataclasses import dataclass
 
-import itk
 import numpy as np
 from scipy.ndimage import center_of_mass, gaussian_filter
 
 from .errors import RegInputError, RegNumericsError
 from .geometry import spatial_affine, voxels_to_mm
+from .itk_classes import from_itk_matrix, image_view, itk_class, to_itk_matrix
 
 __all__ = ["AffineResult", "register_affine"]
 
-LEVELS_MM = (8.0, 4.0, 2.0)  # working resolution of each level; an image coarser than that stays as it is
+LEVELS_MM = (8.0, 4.0, 2.0, 1.0)  # working resolution of each level; an image coarser than that stays as it is
 MIN_SIZE = 12  # voxels that shrinking leaves along an axis, so that small crops keep something to match
 SAMPLES = 40_000  # voxels of a level that enter the histogram, drawn with the seed
 BINS = 32  # of the joint histogram, per image
@@ -45,10 +45,12 @@ class AffineResult:
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of one image, as ITK objects."""
+    """One resolution of one image: ITK objects, and the arrays that these look at."""
 
-    image: itk.Object
-    mask: itk.Object | None
+    image: object
+    mask: object | None
+    size: tuple[int, ...]
+    buffers: list[np.ndarray]
 
 
 def register_affine(
@@ -101,12 +103,12 @@ def register_affine(
     steps = []
     try:
         if rigid or is_rotation(start):
-            transform = itk_transform(rigid_type(ndim), start, centers[0])
+            transform = itk_transform(f"Euler{ndim}DTransform", "D", start, centers[0])
             for pair in levels if rigid else levels[:1]:
                 steps.append(optimize(transform, *pair, seed, threads))
             start = matrix_of(transform)
         if not rigid:
-            transform = itk_transform(itk.AffineTransform[itk.D, ndim], start, centers[0])
+            transform = itk_transform("AffineTransform", f"D{ndim}", start, centers[0])
             for pair in levels:
                 steps.append(optimize(transform, *pair, seed, threads))
     except RuntimeError as error:  # ITK: no sample lands inside the moving image
@@ -135,7 +137,8 @@ def prepared(
         low, high = voxels.min(), voxels.max()
     if not high > low:  # NaN included
         raise RegInputError(f"the {name} image runs from {low:g} to {high:g}, expected contrast; check the file.")
-    return np.clip((voxels - low) / (high - low), 0, 1), matrix, None if mask is None else mask != 0
+    windowed = np.clip((voxels - np.float32(low)) / np.float32(high - low), 0, 1)
+    return windowed, matrix, None if mask is None else mask != 0
 
 
 def world_center(voxels: np.ndarray, affine: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -154,21 +157,20 @@ def pyramid(voxels: np.ndarray, affine: np.ndarray, mask: np.ndarray | None) -> 
         voxels = gaussian_filter(voxels, np.where(factors > 1, SMOOTHING * factors, 0))[every]
         mask = None if mask is None else mask[every]
         affine = affine @ np.diag([*factors, 1])  # voxel 0 stays where it is
-        spatial_object = None if mask is None else itk_mask(mask, affine)
-        levels.append(Level(itk_image(voxels, affine), spatial_object))
+        levels.append(itk_level(voxels, affine, mask))
     return levels[::-1]
 
 
 def distinct(levels: list[tuple[Level, Level]]) -> list[tuple[Level, Level]]:
     """The levels without those that repeat the one before, as those of coarse images do."""
-    sizes = [[tuple(itk.size(level.image)) for level in pair] for pair in levels]
+    sizes = [[level.size for level in pair] for pair in levels]
     return [pair for k, pair in enumerate(levels) if k == 0 or sizes[k] != sizes[k - 1]]
 
 
-def optimize(transform: itk.Object, fixed: Level, moving: Level, seed: int, threads: int) -> tuple[int, float]:
+def optimize(transform: object, fixed: Level, moving: Level, seed: int, threads: int) -> tuple[int, float]:
     """Improve ``transform`` in place on one level; return the steps taken and the metric reached."""
-    image_type = type(fixed.image)
-    metric = itk.MattesMutualInformationImageToImageMetricv4[image_type, image_type].New()
+    ndim = len(fixed.size)
+    metric = itk_class("MattesMutualInformationImageToImageMetricv4", f"IF{ndim}IF{ndim}").New()
     metric.SetNumberOfHistogramBins(BINS)
     metric.SetUseMovingImageGradientFilter(False)  # gradients at the samples only
     metric.SetUseFixedImageGradientFilter(False)
@@ -177,8 +179,8 @@ def optimize(transform: itk.Object, fixed: Level, moving: Level, seed: int, thre
         metric.SetFixedImageMask(fixed.mask)
     if moving.mask is not None:
         metric.SetMovingImageMask(moving.mask)
-    optimizer = gradient_descent(metric)
-    method = itk.ImageRegistrationMethodv4[image_type, image_type].New()
+    optimizer = gradient_descent(metric, ndim)
+    method = itk_class("ImageRegistrationMethodv4", f"REGv4F{ndim}F{ndim}").New()
     method.SetFixedImage(fixed.image)
     method.SetMovingImage(moving.image)
     method.SetMetric(metric)
@@ -188,20 +190,21 @@ def optimize(transform: itk.Object, fixed: Level, moving: Level, seed: int, thre
     method.SetNumberOfLevels(1)  # the pyramid is ours
     method.SetShrinkFactorsPerLevel([1])
     method.SetSmoothingSigmasPerLevel([0])
-    share = SAMPLES / np.prod(itk.size(fixed.image))
+    share = SAMPLES / np.prod(fixed.size)
     if share < 1:
-        method.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_RANDOM)
+        enums = itk_class("ImageRegistrationMethodv4", "Enums")
+        method.SetMetricSamplingStrategy(enums.MetricSamplingStrategy_RANDOM)
         method.SetMetricSamplingPercentage(float(share))
     method.MetricSamplingReinitializeSeed(seed)
     method.Update()
     return int(optimizer.GetCurrentIteration()), float(metric.GetValue())  # the optimizer's is unset if it stood still
 
 
-def gradient_descent(metric: itk.Object) -> itk.Object:
+def gradient_descent(metric: object, ndim: int) -> object:
     """Regular-step gradient descent whose parameters are scaled by how far they move a voxel."""
-    scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New()
+    scales = itk_class("RegistrationParameterScalesFromPhysicalShift", f"MMIITIMF{ndim}").New()
     scales.SetMetric(metric)
-    optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New()
+    optimizer = itk_class("RegularStepGradientDescentOptimizerv4", "D").New()
     optimizer.SetScalesEstimator(scales)
     optimizer.SetDoEstimateLearningRateOnce(True)
     optimizer.SetNumberOfIterations(ITERATIONS)
@@ -211,22 +214,16 @@ def gradient_descent(metric: itk.Object) -> itk.Object:
     return optimizer
 
 
-def itk_image(voxels: np.ndarray, affine: np.ndarray) -> itk.Object:
-    """An ITK image whose physical space is the affine's RAS world."""
-    image = itk.image_from_array(np.ascontiguousarray(voxels.T))  # numpy order of ITK is z, y, x
-    spacing = np.linalg.norm(affine[:-1, :-1], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:-1, -1].tolist())
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:-1, :-1] / spacing)))
-    return image
-
-
-def itk_mask(mask: np.ndarray, affine: np.ndarray) -> itk.Object:
-    """A mask as the spatial object that ITK's metrics take."""
-    spatial_object = itk.ImageMaskSpatialObject[mask.ndim].New()
-    spatial_object.SetImage(itk_image(mask.astype(np.uint8), affine))
+def itk_level(voxels: np.ndarray, affine: np.ndarray, mask: np.ndarray | None) -> Level:
+    """The ITK image, and the mask as the spatial object that ITK's metrics take."""
+    image, buffer = image_view(voxels, affine)
+    if mask is None:
+        return Level(image, None, voxels.shape, [buffer])
+    mask_image, mask_buffer = image_view(mask.astype(np.uint8), affine)
+    spatial_object = itk_class("ImageMaskSpatialObject", str(mask.ndim)).New()
+    spatial_object.SetImage(mask_image)
     spatial_object.Update()
-    return spatial_object
+    return Level(image, spatial_object, voxels.shape, [buffer, mask_buffer])
 
 
 def is_rotation(matrix: np.ndarray) -> bool:
@@ -235,24 +232,20 @@ def is_rotation(matrix: np.ndarray) -> bool:
     return bool(np.allclose(linear.T @ linear, np.eye(len(linear)), atol=1e-6) and np.linalg.det(linear) > 0)
 
 
-def rigid_type(ndim: int) -> type:
-    return itk.Euler3DTransform[itk.D] if ndim == 3 else itk.Euler2DTransform[itk.D]
-
-
-def itk_transform(kind: type, matrix: np.ndarray, center: np.ndarray) -> itk.Object:
-    """A transform of this kind that does what ``matrix`` does, turning about ``center``."""
-    transform = kind.New()
+def itk_transform(name: str, suffix: str, matrix: np.ndarray, center: np.ndarray) -> object:
+    """A transform of this class that does what ``matrix`` does, turning about ``center``."""
+    transform = itk_class(name, suffix).New()
     transform.SetCenter(center.tolist())
-    transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(matrix[:-1, :-1])))
+    transform.SetMatrix(to_itk_matrix(matrix[:-1, :-1]))
     transform.SetTranslation((matrix[:-1, :-1] @ center + matrix[:-1, -1] - center).tolist())
     return transform
 
 
-def matrix_of(transform: itk.Object) -> np.ndarray:
+def matrix_of(transform: object) -> np.ndarray:
     """The (N + 1, N + 1) matrix of an ITK transform."""
-    linear = itk.array_from_matrix(transform.GetMatrix())
-    matrix = np.eye(len(linear) + 1)
-    matrix[:-1, :-1], matrix[:-1, -1] = linear, list(transform.GetOffset())
+    offset = list(transform.GetOffset())
+    matrix = np.eye(len(offset) + 1)
+    matrix[:-1, :-1], matrix[:-1, -1] = from_itk_matrix(transform.GetMatrix(), len(offset)), offset
     return matrix
 
 

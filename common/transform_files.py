@@ -8,7 +8,6 @@ affine was added first, and ITK applies what was added last first.
 from dataclasses import dataclass
 from pathlib import Path
 
-import itk
 import nibabel as nib
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from .errors import RegInputError
 from .files import save_atomically
 from .geometry import lps_sign, spatial_affine
+from .itk_classes import from_itk_matrix, itk_class, read_transforms, to_itk_matrix, write_transform
 
 __all__ = ["Composite", "read_composite", "read_displacement", "write_composite", "write_displacement"]
 
@@ -114,12 +114,12 @@ def write_composite(
     if ddf_mm is None and initial is None:
         raise RegInputError(f"{path} would hold neither a field nor an affine, expected one of them; give one.")
     ndim = len(initial) - 1 if ddf_mm is None else check_field(ddf_mm)
-    composite = itk.CompositeTransform[itk.D, ndim].New()
+    composite = itk_class("CompositeTransform", f"D{ndim}").New()
     composite.AddTransform(to_itk_affine(np.eye(ndim + 1) if initial is None else spatial_affine(initial, ndim)))
     if ddf_mm is not None:
         vectors = itk_vectors(ddf_mm)  # ITK only looks at this array: it has to live until the file is written
         composite.AddTransform(to_itk_field(vectors, spatial_affine(affine, ndim)))
-    save_atomically(lambda temporary: itk.transformwrite([composite], str(temporary), compression=True), path)
+    save_atomically(lambda temporary: write_transform(composite, str(temporary)), path)
 
 
 def read_composite(path: Path | str) -> Composite:
@@ -129,7 +129,7 @@ def read_composite(path: Path | str) -> Composite:
         RegInputError: if it cannot be read or holds anything else, such as a B-spline or a second field.
     """
     try:
-        transforms = flatten(itk.transformread(str(path)))
+        transforms = read_transforms(str(path))
     except (RuntimeError, OSError, TypeError) as error:
         raise RegInputError(
             f"{path} cannot be read ({error}), expected an ITK transform file; check the file."
@@ -149,39 +149,27 @@ def read_composite(path: Path | str) -> Composite:
     return Composite(ddf_mm, affine, initial)
 
 
-def flatten(transforms: list) -> list:
-    """The simple transforms in the order they were added, composites taken apart."""
-    simple = []
-    for transform in transforms:
-        transform = itk.down_cast(transform)
-        if transform.GetNameOfClass() == "CompositeTransform":
-            simple += flatten([transform.GetNthTransform(k) for k in range(transform.GetNumberOfTransforms())])
-        else:
-            simple.append(transform)
-    return simple
-
-
-def is_field(transform: itk.Object) -> bool:
+def is_field(transform: object) -> bool:
     return transform.GetNameOfClass() == "DisplacementFieldTransform"
 
 
-def to_itk_affine(matrix: np.ndarray) -> itk.Object:
+def to_itk_affine(matrix: np.ndarray) -> object:
     """An ITK affine, LPS, of a (N + 1, N + 1) matrix in RAS."""
     ndim = len(matrix) - 1
     flip = np.diag([*lps_sign(ndim), 1.0])
     lps = flip @ matrix @ flip
-    transform = itk.AffineTransform[itk.D, ndim].New()
-    transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(lps[:-1, :-1])))
+    transform = itk_class("AffineTransform", f"D{ndim}").New()
+    transform.SetMatrix(to_itk_matrix(lps[:-1, :-1]))
     transform.SetOffset([float(v) for v in lps[:-1, -1]])
     return transform
 
 
-def from_itk_affine(transform: itk.Object) -> np.ndarray:
+def from_itk_affine(transform: object) -> np.ndarray:
     """The (N + 1, N + 1) matrix in RAS of an ITK transform that has a matrix and an offset."""
-    linear = itk.array_from_matrix(transform.GetMatrix())
-    ndim = len(linear)
+    offset = list(transform.GetOffset())
+    ndim = len(offset)
     matrix = np.eye(ndim + 1)
-    matrix[:-1, :-1], matrix[:-1, -1] = linear, list(transform.GetOffset())
+    matrix[:-1, :-1], matrix[:-1, -1] = from_itk_matrix(transform.GetMatrix(), ndim), offset
     flip = np.diag([*lps_sign(ndim), 1.0])
     return flip @ matrix @ flip
 
@@ -193,29 +181,29 @@ def itk_vectors(ddf_mm: Tensor) -> np.ndarray:
     return np.ascontiguousarray(vectors.transpose(axes), dtype=np.float64)
 
 
-def to_itk_field(vectors: np.ndarray, matrix: np.ndarray) -> itk.Object:
+def to_itk_field(vectors: np.ndarray, matrix: np.ndarray) -> object:
     """An ITK displacement field transform that is a view of ``vectors``, on the grid of ``matrix`` (RAS)."""
     check_orthonormal(matrix)
     ndim = len(matrix) - 1
-    image = itk.image_view_from_array(vectors, ttype=itk.Image[itk.Vector[itk.D, ndim], ndim])
+    image = itk_class("PyBuffer", f"IVD{ndim}{ndim}").GetImageViewFromArray(vectors, True)
     spacing = np.linalg.norm(matrix[:-1, :-1], axis=0)
     sign = lps_sign(ndim)
     image.SetSpacing([float(s) for s in spacing])
     image.SetOrigin([float(v) for v in sign * matrix[:-1, -1]])
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(sign[:, None] * matrix[:-1, :-1] / spacing)))
-    transform = itk.DisplacementFieldTransform[itk.D, ndim].New()
+    image.SetDirection(to_itk_matrix(sign[:, None] * matrix[:-1, :-1] / spacing))
+    transform = itk_class("DisplacementFieldTransform", f"D{ndim}").New()
     transform.SetDisplacementField(image)
     return transform
 
 
-def from_itk_field(transform: itk.Object) -> tuple[Tensor, np.ndarray]:
+def from_itk_field(transform: object) -> tuple[Tensor, np.ndarray]:
     """ddf_mm (1, N, *S), RAS mm, and the affine of an ITK displacement field transform."""
     image = transform.GetDisplacementField()
-    vectors = itk.array_from_image(image)
-    ndim = vectors.shape[-1]
+    ndim = transform.GetInputSpaceDimension()
+    vectors = np.array(itk_class("PyBuffer", f"IVD{ndim}{ndim}").GetArrayViewFromImage(image))  # a copy
     sign = lps_sign(ndim)
     matrix = np.eye(ndim + 1)
-    matrix[:-1, :-1] = sign[:, None] * itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    matrix[:-1, :-1] = sign[:, None] * from_itk_matrix(image.GetDirection(), ndim) * np.array(image.GetSpacing())
     matrix[:-1, -1] = sign * np.array(image.GetOrigin())
     axes = (*reversed(range(ndim)), ndim)
     return vectors_first(vectors.transpose(axes) * sign), matrix

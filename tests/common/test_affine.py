@@ -106,12 +106,13 @@ def test_rigid_alignment_finds_a_rotation_and_nothing_else(fixed):
 
 
 def test_a_known_affine_is_found_in_2d():
-    size, affine = (60, 52), np.array([[0, -1.5, 38], [1.5, 0, -44], [0, 0, 1]])
+    size, affine = (120, 104), np.array([[0, -0.75, 38], [0.75, 0, -44], [0, 0, 1]])
     true = pull([[1.05, 0.2], [-0.15, 0.95]], (6, -4))
-    moving_affine = np.array([[1.2, 0, -42], [0, -1.2, 40], [0, 0, 1]])
-    moving = sample(moving_affine, (70, 66), np.linalg.inv(true)), moving_affine
+    moving_affine = np.array([[0.7, 0, -42], [0, -0.7, 40], [0, 0, 1]])
+    moving = sample(moving_affine, (120, 113), np.linalg.inv(true)), moving_affine
     found = register_affine((sample(affine, size), affine), moving).matrix
     assert found.shape == (3, 3)
+    assert error_mm(np.eye(3), true, affine, size) > 8
     assert error_mm(found, true, affine, size) < 0.75
 
 

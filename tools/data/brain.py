@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
-from scipy.ndimage import affine_transform, gaussian_filter, label
+from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter, label
 
 from common.errors import RegInputError
 
-__all__ = ["Grid", "brain_grid", "cut_percent", "largest_piece", "normalize", "outside_fraction", "resample"]
+__all__ = ["Grid", "brain_grid", "cut_percent", "grow_mm", "largest_piece", "normalize", "outside_fraction", "resample"]
 
 LIA_DIRECTION = np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=float)  # columns: Left, Inferior, Anterior in RAS
 LIA_SIZE_MM = (160, 192, 224)  # the field of view of neurite's and TransMorph's brains
@@ -62,6 +62,11 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     return pieces == sizes.argmax()
+
+
+def grow_mm(mask: np.ndarray, affine: np.ndarray, distance_mm: float) -> np.ndarray:
+    """The mask and what lies within a distance of it."""
+    return distance_transform_edt(~mask, sampling=voxel_sizes(affine)) <= distance_mm
 
 
 def normalize(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from common.files import save_atomically
 
-__all__ = ["save_json", "save_nifti", "save_text", "sha256"]
+__all__ = ["remove_leftovers", "save_json", "save_nifti", "save_text", "sha256"]
 
 CHUNK = 1 << 20
 
@@ -41,6 +42,25 @@ def save_nifti(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
             stream.write(image.to_bytes())
 
     save_atomically(write, path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed processes left below ``folder``; those of living ones stay."""
+    for path in folder.rglob(".*.*"):
+        owner = path.name.split(".")[1]
+        if owner.isdecimal() and not is_running(int(owner)):
+            path.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process with this number exists."""
+    try:
+        os.kill(process, 0)  # signal 0 asks and does nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -30,8 +30,8 @@ from common.errors import RegInputError
 from common.preflight import Volume, check_image, check_label, findings, refuse
 from common.report import SheetRow, contact_sheet
 
-from .brain import Grid, brain_grid, cut_percent, largest_piece, normalize, outside_fraction, resample
-from .files import save_json, save_nifti, save_text, sha256
+from .brain import Grid, brain_grid, cut_percent, grow_mm, largest_piece, normalize, outside_fraction, resample
+from .files import remove_leftovers, save_json, save_nifti, save_text, sha256
 from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
 from .resume import digest, finished, run_all, save_record
 
@@ -41,6 +41,7 @@ LICENSE = "CC BY-NC; scans from OASIS, labels provided by Neuromorphometrics, In
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
 STRIPPED_BELOW = 0.25  # of the nonzero voxels outside the labels: 0.04 to 0.08 in stripped scans, above 0.5 in heads
 TEMPLATE_BELOW = 0.5  # of a template's voxels nonzero: 0.23 to 0.31 in stripped scans, even if tightly cropped
+REGION_MM = 15.0  # about the template's brain: with all its background, mean Dice over the scans is 0.01 lower
 TABLET = 74  # vitamin E, taped to some heads to mark a side
 SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
 PERCENTILES = (1.0, 50.0, 99.9)
@@ -116,6 +117,7 @@ def prepare(
         for job in jobs:
             job.record.unlink(missing_ok=True)
     rows = run_all(prepare_subject, jobs, workers, "malc")
+    remove_leftovers(Path(out))
     save_report(rows, Path(out, "report.csv"))
     contact_sheet(sheet_rows(jobs, reference), Path(out, "contact_sheet.png"))
     target = reference.name if reference else Path(str(template)).name
@@ -236,9 +238,10 @@ def prepare_subject(job: Job) -> dict[str, Any]:
     brain = brain_mask(job.subject, job.mask, image, labels)
     to_native, metric = np.eye(4), None
     if not job.is_template:
-        template = nib.load(job.out / "template.nii.gz")
+        template = check_image(job.out / "template.nii.gz", 3)
+        region = grow_mm(template.voxels != 0, template.affine, REGION_MM)
         stripped = np.where(brain, image.voxels, 0)
-        result = register_affine((template.get_fdata(dtype=np.float32), template.affine), (stripped, image.affine))
+        result = register_affine((template.voxels, template.affine), (stripped, image.affine), fixed_mask=region)
         to_native, metric = result.matrix, result.metric
     voxels = resample(normalize(image.voxels, brain), image.affine, job.grid, to_native, order=1)
     values = resample(labels.voxels, labels.affine, job.grid, to_native, order=0)

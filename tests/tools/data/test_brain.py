@@ -5,7 +5,7 @@ from scipy.ndimage import map_coordinates
 
 from common.errors import RegInputError
 from common.geometry import voxels_to_mm
-from tools.data.brain import brain_grid, cut_percent, largest_piece, normalize, outside_fraction, resample
+from tools.data.brain import brain_grid, cut_percent, grow_mm, largest_piece, normalize, outside_fraction, resample
 
 LAS = np.array([[-1.0, 0, 0, 7], [0, 1, 0, -286], [0, 0, 1, -255], [0, 0, 0, 1]])
 
@@ -46,7 +46,7 @@ def test_intensities_are_divided_by_a_percentile_of_the_brain_and_clipped():
     assert result.dtype == np.float32
     assert result.max() == 1
     assert not result[~mask].any()
-    assert result[24, 24, 15] == pytest.approx(image[24, 24, 15] / 800, rel=2e-3)
+    assert result[15, 15, 15] == pytest.approx(image[15, 15, 15] / 800, rel=2e-3)
 
 
 def test_a_mask_without_signal_is_refused():
@@ -71,8 +71,13 @@ def test_an_image_is_sampled_where_the_matrix_leads(mask):
 def test_a_coarser_grid_averages_and_an_equal_one_does_not(mask):
     """A pattern that changes sign at every voxel must not turn into another one at 2 mm."""
     stripes = np.indices(mask.shape).sum(0) % 2 * 2.0 - 1
-    fine, coarse = (resample(stripes, LAS, brain_grid(mask, LAS, s), np.eye(4), order=1) for s in (1.0, 2.0))
-    inside = resample(np.ones(mask.shape), LAS, brain_grid(mask, LAS, 2.0), np.eye(4), order=0) > 0
+    half = np.eye(4)
+    half[:3, 3] = 0.5  # the 2 mm grid lies between voxels, where interpolation alone would average
+    fine = resample(stripes, LAS, brain_grid(mask, LAS, 1.0), np.eye(4), order=1)
+    coarse, inside = (
+        resample(voxels, LAS, brain_grid(mask, LAS, 2.0), half, order=1) for voxels in (stripes, np.ones(mask.shape))
+    )
+    inside = inside > 0.99
     assert np.abs(coarse[inside]).mean() < 0.1
     assert np.abs(fine).max() == pytest.approx(1)
 
@@ -83,12 +88,30 @@ def test_labels_are_not_mixed(mask):
     assert set(np.unique(resample(labels, LAS, grid, np.eye(4), order=0))) == {0, 4, 207}
 
 
+def cut_by_hand(mask, grid, to_native):
+    """The raw voxels that no voxel of the prepared grid comes from, by making the whole prepared mask."""
+    left = resample(mask.astype(np.uint8), LAS, grid, to_native, order=0).sum()
+    return 100 * (1 - left / mask.sum())
+
+
 def test_the_part_of_a_brain_off_the_grid_is_counted(mask):
     grid = brain_grid(mask, LAS, 1.0)
     assert cut_percent(mask, LAS, grid, np.eye(4)) == 0
     away = np.eye(4)
-    away[0, 3] = 60 + 10  # the box's edge is 60 mm from the grid's, and it is 40 mm wide: a quarter leaves
+    away[1, 3] = 82 + 15  # front and back have 82 mm to spare for 60 mm of box, up and down 71 mm for 50 mm
     assert cut_percent(mask, LAS, grid, away) == pytest.approx(25)
+    turn = np.eye(4)  # y and z change places about the middle, and 15 mm of that: the direction counts
+    turn[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]
+    middle = voxels_to_mm([[29.5, 59.5, 29.5]], LAS)[0]
+    turn[:3, 3] = middle - turn[:3, :3] @ middle + [0, 0, 82 + 12]
+    assert cut_percent(mask, LAS, grid, turn) == pytest.approx(cut_by_hand(mask, grid, turn))
+
+
+def test_a_mask_grows_by_millimeters_and_not_by_voxels():
+    mask = np.zeros((9, 9, 9), bool)
+    mask[4, 4, 4] = True
+    grown = np.argwhere(grow_mm(mask, np.diag([-1.0, 2, 3, 1]), 3.0))
+    np.testing.assert_array_equal([grown.min(axis=0), grown.max(axis=0)], [[1, 3, 3], [7, 5, 5]])
 
 
 def test_the_largest_piece_is_kept_alone():

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from common.itk_classes import (
+    from_itk_matrix,
+    image_view,
+    itk_class,
+    read_transforms,
+    to_itk_matrix,
+    write_transform,
+)
+
+
+@pytest.mark.slow  # ITK's own names load 1200 modules
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_abbreviated_names_are_the_classes_of_itks_public_names(ndim):
+    import itk
+
+    image = itk.Image[itk.F, ndim]
+    metric = itk.MattesMutualInformationImageToImageMetricv4[image, image]
+    pairs = [
+        ("MattesMutualInformationImageToImageMetricv4", f"IF{ndim}IF{ndim}", metric),
+        ("RegistrationParameterScalesFromPhysicalShift", f"MMIITIMF{ndim}", None),
+        ("ImageRegistrationMethodv4", f"REGv4F{ndim}F{ndim}", itk.ImageRegistrationMethodv4[image, image]),
+        ("RegularStepGradientDescentOptimizerv4", "D", itk.RegularStepGradientDescentOptimizerv4[itk.D]),
+        ("ImageMaskSpatialObject", str(ndim), itk.ImageMaskSpatialObject[ndim]),
+        ("AffineTransform", f"D{ndim}", itk.AffineTransform[itk.D, ndim]),
+        ("Matrix", f"D{ndim}{ndim}", itk.Matrix[itk.D, ndim, ndim]),
+    ]
+    for name, suffix, public in pairs:
+        expected = public or itk.RegistrationParameterScalesFromPhysicalShift[metric]
+        assert itk_class(name, suffix) is expected
+
+
+def test_a_matrix_goes_to_itk_and_back():
+    matrix = np.random.default_rng(0).normal(size=(3, 3))
+    np.testing.assert_array_equal(from_itk_matrix(to_itk_matrix(matrix), 3), matrix)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_an_image_view_has_the_affines_points_and_the_arrays_voxels(dtype):
+    voxels = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    affine = np.array([[0, -1.5, 0, 10], [2, 0, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1.0]])
+    image, _buffer = image_view(voxels, affine)
+    index = (1, 2, 3)
+    assert image.GetPixel(index) == voxels[index]
+    assert list(image.TransformIndexToPhysicalPoint(index)) == pytest.approx((affine @ [*index, 1])[:3])
+
+
+def test_a_transform_file_comes_back_as_the_classes_that_went_in(tmp_path):
+    composite = itk_class("CompositeTransform", "D3").New()
+    for name, suffix in (("AffineTransform", "D3"), ("Euler3DTransform", "D"), ("TranslationTransform", "D3")):
+        composite.AddTransform(itk_class(name, suffix).New())
+    write_transform(composite, str(tmp_path / "three.h5"))
+    names = [type(part).__name__ for part in read_transforms(str(tmp_path / "three.h5"))]
+    assert names == ["itkAffineTransformD3", "itkEuler3DTransformD", "itkTranslationTransformD3"]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".tfm", ".mat"])
+def test_formats_are_told_by_their_suffix(tmp_path, suffix):
+    transform = itk_class("AffineTransform", "D2").New()
+    transform.SetTranslation([3.0, -4.0])
+    write_transform(transform, str(tmp_path / f"affine{suffix}"))
+    (again,) = read_transforms(str(tmp_path / f"affine{suffix}"))
+    assert list(again.GetTranslation()) == [3, -4]
