@@ -219,6 +219,7 @@ class Progress:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
         """Open at the start, advance after every step, close at the end whatever happens."""
@@ -244,10 +245,11 @@ class Progress:
         self.bar.update()
 
     def _close(self, engine: Engine) -> None:
-        self.bar.close()
+        if self.bar is not None:  # a handler that starts earlier may have refused
+            self.bar.close()
 
     def _close_and_raise(self, engine: Engine, error: Exception) -> None:
-        self.bar.close()
+        self._close(engine)
         raise error
 
 

@@ -27,13 +27,16 @@ def python(tmp_path_factory) -> Path:
     """The interpreter of an environment with numpy 1.26 and else the versions of constraints.txt."""
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
     kept = [line for line in lines if not line.startswith(("numpy==", "nitransforms=="))]
+    wanted = "\n".join([*kept, f"numpy=={NUMPY}\n"])
+    python, ready = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".ready"
+    if ready.is_file() and ready.read_text() == wanted:
+        return python
     constraints = tmp_path_factory.mktemp("numpy1") / "constraints.txt"
-    constraints.write_text("\n".join([*kept, f"numpy=={NUMPY}\n"]))
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+    constraints.write_text(wanted)
+    subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
     subprocess.run([*install, "-e", str(REPOSITORY), *TESTING], check=True)
+    ready.write_text(wanted)
     return python
 
 

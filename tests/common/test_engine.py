@@ -12,6 +12,7 @@ from common.engine import (
     GuardedStep,
     LoadWeights,
     PreparePair,
+    Progress,
     SetEpoch,
     TrainingView,
     loss_of,
@@ -146,6 +147,14 @@ def test_wrong_weights_are_refused_in_one_sentence(tmp_path, content):
 )
 def test_the_loss_is_found_in_any_output(output, loss):
     assert loss_of(output) == loss
+
+
+def test_an_error_before_the_bar_opens_stays_the_error(tmp_path):
+    engine = Engine(lambda *_: None)
+    LoadWeights(nn.Linear(1, 1), str(tmp_path / "no.pt"), "train it").attach(engine)
+    Progress("test").attach(engine)
+    with pytest.raises(RegInputError, match="train it"):
+        engine.run([0])
 
 
 def test_the_dataset_learns_the_epoch():
