@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from common.affine import itk_transform, matrix_of, register_affine
+from common.affine import check_alignment, itk_transform, matrix_of, register_affine
 from common.errors import RegInputError, RegNumericsError
 from common.geometry import voxels_to_mm
 
@@ -83,6 +83,14 @@ def test_a_known_affine_is_found_between_grids_and_contrasts(fixed, moving):
     """Pull direction, world coordinates and all twelve numbers at once; half a voxel at the worst point."""
     assert error_mm(np.eye(4), TRUE, FIXED, SIZE) > 12
     assert error_mm(register_affine(fixed, moving).matrix, TRUE, FIXED, SIZE) < 1
+
+
+def test_a_large_turn_is_found(fixed):
+    """45 degrees: all twelve numbers at once end 26 mm off; turning first and stretching then does not."""
+    true = pull(rotation(0, 0, 45) @ np.diag([1.1, 0.95, 1.05]), (9, -7, 5))
+    affine = centered(OTHER, OTHER_SIZE, (9, -7, 5))
+    found = register_affine(fixed, (sample(affine, OTHER_SIZE, np.linalg.inv(true)), affine)).matrix
+    assert error_mm(found, true, FIXED, SIZE) < 1
 
 
 def test_a_wrong_origin_in_a_header_does_not_matter(fixed, moving):
@@ -170,6 +178,22 @@ def test_a_start_that_scales_is_refused_for_rigid_alignment(fixed, moving):
 def test_images_that_never_meet_are_a_numerical_fault(fixed, moving):
     with pytest.raises(RegNumericsError, match="same body part"):
         register_affine(fixed, moving, initial=pull(np.eye(3), (5000, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "text"),
+    [
+        (pull(np.eye(3), (95, 0, 0)), "0% overlap"),
+        (np.diag([3.0, 3, 3, 1]), "27 times the volume"),
+        (np.diag([-1.0, 1, 1, 1]), "-1 times the volume"),
+        (np.full((4, 4), np.nan), "nan times the volume"),
+    ],
+)
+def test_a_result_that_cannot_be_an_alignment_is_a_numerical_fault(matrix, text):
+    image = np.zeros(SIZE), FIXED, None
+    check_alignment(TRUE, [image, image])
+    with pytest.raises(RegNumericsError, match=text):
+        check_alignment(matrix, [image, image])
 
 
 @pytest.mark.parametrize(

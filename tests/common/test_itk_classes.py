@@ -5,7 +5,9 @@ from common.itk_classes import (
     from_itk_matrix,
     image_view,
     itk_class,
+    itk_member,
     read_transforms,
+    register_formats,
     to_itk_matrix,
     write_transform,
 )
@@ -54,6 +56,17 @@ def test_a_transform_file_comes_back_as_the_classes_that_went_in(tmp_path):
     write_transform(composite, str(tmp_path / "three.h5"))
     names = [type(part).__name__ for part in read_transforms(str(tmp_path / "three.h5"))]
     assert names == ["itkAffineTransformD3", "itkEuler3DTransformD", "itkTranslationTransformD3"]
+
+
+def test_transforms_of_a_file_without_a_composite_keep_their_order(tmp_path):
+    register_formats()
+    writer = itk_member("TransformFileWriter", "itkTransformFileWriterTemplateD").New()
+    writer.SetFileName(str(tmp_path / "two.tfm"))
+    for name, suffix in (("AffineTransform", "D3"), ("Euler3DTransform", "D")):
+        writer.AddTransform(itk_class(name, suffix).New())
+    writer.Update()
+    names = [transform.GetNameOfClass() for transform in read_transforms(str(tmp_path / "two.tfm"))]
+    assert names == ["AffineTransform", "Euler3DTransform"]
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".tfm", ".mat"])

@@ -112,6 +112,23 @@ def test_a_field_file_has_five_axes_and_the_vector_intent(tmp_path):
     assert image.get_data_dtype() == np.float32
 
 
+def test_a_field_file_states_its_position_as_sform_and_as_qform(tmp_path):
+    affine = GRIDS["oblique, left-handed"]
+    write_displacement(tmp_path / "field.nii.gz", torch.zeros(1, 3, 4, 5, 6), affine)
+    header = nib.load(tmp_path / "field.nii.gz").header
+    for stored, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        np.testing.assert_allclose(stored, affine, atol=1e-4)
+        assert code == 1
+
+
+def test_a_field_file_with_a_displacement_that_is_no_number_is_refused(tmp_path):
+    field = np.zeros((4, 4, 4, 1, 3), np.float32)
+    field[1, 2, 3, 0, 1] = np.nan
+    save(field, np.eye(4), tmp_path / "field.nii.gz")
+    with pytest.raises(RegInputError, match="NaN"):
+        read_displacement(tmp_path / "field.nii.gz")
+
+
 def test_simpleitk_moves_points_through_a_2d_file_as_we_do(tmp_path):
     affine = np.array([[0, -1.4, 5], [0.8, 0, -3], [0, 0, 1]])
     ddf_mm = ddf_to_mm(smooth_ddf((9, 11)), affine)
