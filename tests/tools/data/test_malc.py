@@ -261,6 +261,20 @@ def test_a_mask_from_the_labels_strips_whole_heads_and_is_declared(official, tmp
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_mask_from_the_labels_has_no_holes(copy, tmp_path):
+    """What the labels leave out inside the brain, such as a fluid space, stays in the image."""
+    labels = np.asarray(nib.load(copy / "1000_glm.nii.gz").dataobj).copy()
+    labels[14:18, 18:22, 15:19] = 0
+    write(labels, copy / "1000_glm.nii.gz")
+    prepare(str(copy), str(tmp_path / "out"), mask="labels", spacing=4.0, workers=1, split=SPLIT_OF_THREE)
+    voxels = nib.load(tmp_path / "out/images/1000.nii.gz").get_fdata()
+    prepared_labels = np.asarray(nib.load(tmp_path / "out/labels/1000.nii.gz").dataobj)
+    center = tuple(n // 2 for n in voxels.shape)
+    assert prepared_labels[center] == 0
+    assert voxels[center] > 0.1
+
+
+@pytest.mark.usefixtures("quick")
 def test_mask_files_are_found_by_id_and_used(official, tmp_path):
     for name in ("1000", "1003", "1004", "1005", "1013"):
         _, labels = phantom(0.8)
