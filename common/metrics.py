@@ -1,4 +1,6 @@
-"""How well two images are aligned: label overlap, surface distance, landmark error; regularity is re-exported.
+"""How well two images are aligned: label overlap, surface distance, landmark error.
+
+Label warps and regularity are re-exported.
 
 Batched, results per pair in float64. Label maps are (B, 1, *S) of an integer dtype; the ddf is (B, N, *S) in voxels of
 the fixed grid, warped(x) = moving(x + ddf(x)).
@@ -15,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .errors import RegInputError
+from .label_warp import warp_label, warp_label_linear
 from .regularity import Folds, NonDiffeomorphic, folds, ndv, non_diffeomorphic, sdlogj, sdlogj_l2r
 from .surface import percentile_distance, surface_distances
 
@@ -33,6 +36,7 @@ __all__ = [
     "sdlogj_l2r",
     "tre_mm",
     "warp_label",
+    "warp_label_linear",
 ]
 
 TABLE_VALUES = 2**20  # widest range of labels looked up in a table; some atlases have ids near 2^31
@@ -190,46 +194,6 @@ def tre_mm(
     NaN without landmarks. Arguments and errors are those of :func:`landmark_errors_mm`.
     """
     return landmark_errors_mm(ddf, fixed_keypoints, moving_keypoints, spacing_mm, interpolation).mean(dim=1)
-
-
-@torch.no_grad()
-def warp_label(moving_label: Tensor, ddf: Tensor) -> Tensor:
-    """Nearest-neighbor warp of a label map by Learn2Reg's rule: halves go up, and what lies outside is 0.
-
-    Differs from ``common.spatial.warp(mode="nearest")``, where halves go to the even voxel. A position outside is one
-    beyond the outermost voxel centers, however little. Positions are computed in float64.
-
-    Args:
-        moving_label: (B, 1, *S_moving), any dtype.
-        ddf: (B, N, *S) in voxels.
-
-    Returns:
-        (B, 1, *S) in the dtype of ``moving_label``.
-
-    Raises:
-        RegInputError: if ddf does not fit the map's dimension and batch.
-    """
-    size = moving_label.shape[2:]
-    if moving_label.shape[:2] != (ddf.shape[0], 1) or ddf.ndim != moving_label.ndim or ddf.shape[1] != len(size):
-        raise RegInputError(
-            f"ddf is {list(ddf.shape)} for a moving_label {list(moving_label.shape)}, expected (B, 1, *S_moving) "
-            f"labels and a (B, {len(size)}, *S) field; add the batch axis or pick one channel."
-        )
-    out = [_nearest_above(label[0], field) for label, field in zip(moving_label, ddf, strict=True)]
-    return torch.stack(out).unsqueeze(1)
-
-
-def _nearest_above(label: Tensor, field: Tensor) -> Tensor:
-    """Labels (*S_moving) at floor(x + field(x) + 1/2), (N, *S); 0 outside."""
-    index = torch.zeros(field.shape[1:], dtype=torch.int64, device=field.device)
-    inside = torch.ones(field.shape[1:], dtype=torch.bool, device=field.device)
-    for axis, length in enumerate(label.shape):
-        start = torch.arange(field.shape[1 + axis], dtype=torch.float64, device=field.device)
-        at = field[axis] + start.view([-1] + [1] * (field.ndim - 2 - axis))
-        inside &= (at >= 0) & (at <= length - 1)
-        index = index * length + at.add_(0.5).floor_().long()
-    values = label.reshape(-1)[torch.where(inside, index, 0)]
-    return torch.where(inside, values, torch.zeros_like(values))
 
 
 def _compact_pair(warped_label: Tensor, fixed_label: Tensor, labels: Sequence[int]) -> tuple[Tensor, Tensor]:

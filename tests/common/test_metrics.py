@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import map_coordinates
 
 from common import metrics
 from common.errors import RegInputError
@@ -21,7 +20,7 @@ from common.metrics import (
     tre_mm,
     warp_label,
 )
-from common.spatial import identity_grid, warp
+from common.spatial import identity_grid
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 EXPECTED = json.loads((GOLDEN / "metrics.json").read_text())
@@ -257,58 +256,6 @@ def test_hd95_of_a_batch_is_that_of_its_pairs():
     close(together, torch.cat(apart), 0)
 
 
-# Nearest label warp
-
-
-@pytest.mark.parametrize("axis", range(3))
-def test_a_half_voxel_shift_reads_the_upper_neighbor_along_each_axis(axis):
-    moving = torch.arange(1, 5 * 6 * 7 + 1).view(1, 1, 5, 6, 7)
-    ddf = torch.zeros(1, 3, 5, 6, 7)
-    ddf[:, axis] = 0.5
-    expected = torch.roll(moving, -1, dims=axis + 2)
-    expected.select(axis + 2, -1).zero_()  # half a voxel beyond the last centers lies outside
-    assert torch.equal(warp_label(moving, ddf), expected)
-
-
-def test_just_below_half_stays_even_in_float32():
-    moving = torch.tensor([[[[1, 2, 3]]]])
-    ddf = torch.zeros(1, 2, 1, 3)
-    ddf[:, 1, 0, 0] = 0.49999997  # + 0.5 rounds to 1 in float32
-    assert warp_label(moving, ddf)[0, 0, 0, 0] == 1
-
-
-def test_positions_beyond_the_outer_centers_are_background():
-    moving = torch.ones(1, 1, 3, 3, dtype=torch.uint8)
-    for axis, amount in ((0, -1e-6), (1, -1e-6), (0, 1e-6), (1, 1e-6)):
-        ddf = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
-        ddf[:, axis] = amount
-        assert warp_label(moving, ddf).sum() == 6
-
-
-def test_positions_that_are_not_numbers_are_background():
-    ddf = torch.zeros(1, 2, 2, 2)
-    ddf[0, 0, 0, 0], ddf[0, 1, 0, 1] = torch.nan, torch.inf
-    assert warp_label(torch.ones(1, 1, 2, 2), ddf)[0, 0].tolist() == [[0, 0], [1, 1]]
-
-
-def test_warp_label_agrees_with_scipy_on_another_grid_and_a_batch():
-    generator = torch.Generator().manual_seed(0)
-    moving = torch.randint(1, 9, (2, 1, 6, 9, 4), generator=generator)
-    ddf = 2 * torch.randn(2, 3, 7, 5, 6, dtype=torch.float64, generator=generator)
-    for pair, warped in enumerate(warp_label(moving, ddf)):
-        points = (identity_grid((7, 5, 6), ddf) + ddf[pair])[0].numpy()
-        expected = map_coordinates(moving[pair, 0].numpy(), points, order=0, mode="constant")
-        assert np.array_equal(warped[0].numpy(), expected)
-
-
-def test_warp_label_agrees_with_the_nearest_warp_away_from_ties_and_faces():
-    generator = torch.Generator().manual_seed(0)
-    moving = torch.randint(0, 9, (1, 1, 8, 9, 7), generator=generator)
-    ddf = 0.9 * torch.rand(1, 3, 8, 9, 7, generator=generator) - 0.45
-    inner = (..., *[slice(1, -1)] * 3)
-    assert torch.equal(warp_label(moving, ddf)[inner], warp(moving, ddf, mode="nearest")[inner])
-
-
 # Landmarks
 
 
@@ -382,9 +329,6 @@ FIELD, POINTS = torch.zeros(1, 3, 4, 5, 6), torch.zeros(1, 2, 3)
         (lambda: hd95_mm(LABEL, LABEL, [1], (1, 1)), "expected 3 positive"),
         (lambda: hd95_mm(LABEL, LABEL, [1], (1, 1, 0)), "expected 3 positive"),
         (lambda: hd95_mm(LABEL, LABEL, [1], (1, 1, math.nan)), "expected 3 positive"),
-        (lambda: warp_label(LABEL, FIELD[:, :2]), r"\(B, 3, \*S\)"),
-        (lambda: warp_label(LABEL, FIELD[:, :, 0]), r"\(B, 3, \*S\)"),
-        (lambda: warp_label(LABEL.expand(2, 1, 4, 5, 6), FIELD), r"\[2, 1, 4, 5, 6\]"),
         (lambda: tre_mm(FIELD, POINTS, POINTS[:, :1], (1, 1, 1)), r"\[1, 1, 3\]"),
         (lambda: tre_mm(FIELD, POINTS[0], POINTS[0], (1, 1, 1)), r"\(B, K, N\)"),
         (lambda: tre_mm(FIELD, POINTS, POINTS, (1, 1)), "expected 3 positive"),
