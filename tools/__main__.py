@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 a check failed, 2 bad input or usage, 3 the machine cannot, 4 not finite numbers.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -58,6 +59,30 @@ def lncc(
     print(benchmark_lncc(Path(out), grids, widths, runs, warmup=warmup, threads=threads, device=device, backends=names))
 
 
+@benchmark.command()
+def eoir(
+    out: Out = "results",
+    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
+    depths: Annotated[str, typer.Option(help="encoder layers, 0 to 6")] = "0,1,2,3",
+    widths: Annotated[str, typer.Option(help="start channels")] = "4,8,16",
+    smooth_weights: Annotated[str, typer.Option(help="tried at the last depth and width named")] = "0.1,0.5,1,2",
+    steps: Annotated[int | None, typer.Option(help="of each training; default the configuration's")] = None,
+    seed: Annotated[int, typer.Option(help="of weights and pairs")] = 0,
+    overlay: Annotated[list[str] | None, typer.Option(help="over train.json, as malc.json; may be repeated")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    work: Annotated[str | None, typer.Option(help="folder for the weights; default bundles/eoir/eval/sweep")] = None,
+) -> None:
+    """Dice, smoothness and cost of EOIR by encoder depth, width and smoothness weight; continues where it stopped."""
+    from .benchmark_eoir import Sweep, benchmark_eoir
+
+    sweep = Sweep(dataset_dir, tuple(overlay or ()), steps, seed, threads, device)
+    sweep = sweep._replace(work=str(Path(work).absolute())) if work else sweep
+    weights = decimals(smooth_weights, "--smooth-weights")
+    depth, width = numbers(depths, ",", "--depths"), numbers(widths, ",", "--widths")
+    print(benchmark_eoir(Path(out), sweep, depth, width, weights, command=command_line()))
+
+
 @app.command()
 def pack(
     name: Annotated[str, typer.Argument(help="folder under bundles/")],
@@ -85,6 +110,23 @@ def numbers(text: str, separator: str, flag: str) -> list[int]:
         return [int(part) for part in text.split(separator)]
     except ValueError:
         raise RegInputError(f"{flag} got '{text}', expected whole numbers between '{separator}'.") from None
+
+
+def decimals(text: str, flag: str) -> list[float]:
+    """Numbers between commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RegInputError(f"{flag} got '{text}', expected numbers between commas.") from None
+
+
+def command_line() -> str:
+    """The command as it was typed, folders by name alone: a csv holds no private path."""
+    words, private = ["regbundles"], False
+    for word in sys.argv[1:]:
+        words.append(Path(word).name if private else word)
+        private = word in ("--dataset-dir", "--out", "--work", "--weights")
+    return shlex.join(words)
 
 
 def main() -> None:

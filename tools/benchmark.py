@@ -210,11 +210,12 @@ def file_name(subject: str, device: str, threads: int) -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, ``+dirty`` with uncommitted changes; "unknown" outside of one."""
+    """Short hash of the checkout, ``+dirty`` with uncommitted changes but results; "unknown" outside of one."""
     try:
         arguments = {"cwd": REPOSITORY, "capture_output": True, "text": True, "check": True}
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **arguments).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain"], **arguments).stdout.strip()
+        paths = [".", ":(exclude)results", ":(exclude)docs"]  # what a benchmark writes changes no later row
+        changed = subprocess.run(["git", "status", "--porcelain", "--", *paths], **arguments).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + ("+dirty" if changed else "")
