@@ -22,6 +22,7 @@ __all__ = [
     "spatial_affine",
     "total_displacement_mm",
     "transform_points",
+    "voxel_offset",
     "voxels_to_mm",
     "warp_mm",
 ]
@@ -160,11 +161,26 @@ def warp_mm(
     Returns:
         (B, C, *S_fixed) in the dtype of ``moving``.
     """
+    return warp(moving, voxel_offset(ddf_mm, fixed_affine, moving_affine), mode, padding_mode)
+
+
+def voxel_offset(ddf_mm: Tensor, fixed_affine: np.ndarray, moving_affine: np.ndarray) -> Tensor:
+    """What a field in mm adds to the indices of a fixed voxel to give its coordinates in the moving image's voxels.
+
+    Args:
+        ddf_mm: (B, N, *S_fixed), fixed world to moving world, RAS mm.
+        fixed_affine: (N + 1, N + 1) of the field's grid.
+        moving_affine: (N + 1, N + 1) of the moving image's grid. Equal affines add no rounding error of their own.
+
+    Returns:
+        (B, N, *S_fixed) in voxels of the moving image.
+    """
     ndim = ddf_mm.shape[1]
     own, fixed = spatial_affine(moving_affine, ndim), spatial_affine(fixed_affine, ndim)
     voxels = multiply(np.linalg.inv(own[:-1, :-1]), ddf_mm)
-    voxels = voxels + linear_part(np.linalg.solve(own, fixed), tuple(ddf_mm.shape[2:]), voxels)
-    return warp(moving, voxels, mode, padding_mode)
+    if np.array_equal(own, fixed):
+        return voxels
+    return voxels + linear_part(np.linalg.solve(own, fixed), tuple(ddf_mm.shape[2:]), voxels)
 
 
 def resample_mm(

@@ -7,6 +7,7 @@ fixed image's grid, in millimeters, as ITK reads it.
 import csv
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
+from monai.engines.utils import IterationEvents
 from monai.transforms import Transform
 from torch import Tensor
 
@@ -163,20 +165,36 @@ class SaveRegistrationd(Transform):
 class SummarizeRegistrations:
     """Handler that writes ``metrics.csv``, a row a pair and one of means, when all pairs are done.
 
+    Its column ``seconds`` is the network's time for a pair, reading, resampling and writing left out.
+
     Args:
-        save: the :class:`SaveRegistrationd` that saw the pairs.
+        save: the :class:`SaveRegistrationd` that saw the pairs, one a batch.
     """
 
     def __init__(self, save: SaveRegistrationd) -> None:
         self.save = save
+        self.started = 0.0
+        self.seconds: list[float] = []
 
     def attach(self, engine: Engine) -> None:
-        """Write when the engine is done."""
+        """Time every forward pass; write when the engine is done."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop)
         engine.add_event_handler(Events.COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.perf_counter()
+
+    def _stop(self, engine: Engine) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.started)
 
     def __call__(self, engine: Engine) -> None:
         """Write the table and log its means."""
         rows = self.save.rows
+        if len(self.seconds) == len(rows):
+            rows = [{**row, "seconds": seconds} for row, seconds in zip(rows, self.seconds, strict=True)]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         numbers = [key for key in columns if key not in ("fixed", "moving")]
         means = {key: float(np.nanmean([row.get(key, np.nan) for row in rows])) for key in numbers}

@@ -15,6 +15,7 @@ from common.geometry import (
     spatial_affine,
     total_displacement_mm,
     transform_points,
+    voxel_offset,
     voxels_to_mm,
     warp_mm,
 )
@@ -251,6 +252,21 @@ def test_points_move_to_where_the_warped_image_looks(fixed_affine):
     there = transform_points(voxels_to_mm(voxels, fixed_affine), ddf_mm, fixed_affine)
     seen = map_coordinates(moving[0, 0].numpy(), mm_to_voxels(there, fixed_affine).T, order=1, mode="nearest")
     np.testing.assert_allclose(seen, warped[tuple(voxels.T)], atol=1e-9)
+
+
+def test_a_voxel_offset_leads_from_fixed_indices_to_where_its_world_point_lies_in_the_moving_voxels(fixed_affine):
+    moving_affine = affine_of((5, 25, -10), (1.1, 1.4, 0.7), (3, -4, 5))
+    ddf_mm = 5 * smooth_ddf(SIZE)
+    indices = np.indices(SIZE).reshape(3, -1).T
+    there = voxels_to_mm(indices, fixed_affine) + ddf_mm[0].reshape(3, -1).T.numpy()
+    expected = mm_to_voxels(there, moving_affine) - indices
+    offset = voxel_offset(ddf_mm, fixed_affine, moving_affine)[0].reshape(3, -1).T
+    np.testing.assert_allclose(offset.numpy(), expected, atol=1e-9)
+
+
+def test_a_voxel_offset_within_one_grid_is_the_field_in_its_voxels(fixed_affine):
+    ddf_mm = smooth_ddf(SIZE)
+    assert torch.equal(voxel_offset(ddf_mm, fixed_affine, fixed_affine), mm_to_ddf(ddf_mm, fixed_affine))
 
 
 def test_points_between_voxels_move_linearly_and_keep_the_border_value_outside():

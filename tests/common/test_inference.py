@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -8,6 +9,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
 from monai.transforms import Compose, LoadImaged
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
@@ -116,6 +118,25 @@ def test_the_table_has_a_row_a_pair_and_the_means(pair, tmp_path):
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
     assert [row["fixed"] for row in rows] == ["fixed.nii.gz", "mean"]
     assert float(rows[0]["dice"]) == pytest.approx(float(rows[1]["dice"]))
+
+
+def test_the_table_has_the_seconds_of_each_forward_pass_alone(pair, tmp_path):
+    save = SaveRegistrationd(str(tmp_path), picture=False)
+    summary = SummarizeRegistrations(save)
+
+    def step(engine, batch):
+        time.sleep(0.05)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        time.sleep(0.2)
+        save.rows.append({"fixed": batch, "moving": "m"})
+
+    engine = Engine(step)
+    engine.register_events(*IterationEvents)
+    summary.attach(engine)
+    engine.run(["a", "b"])
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["fixed"] for row in rows] == ["a", "b", "mean"]
+    assert all(0.05 <= float(row["seconds"]) < 0.2 for row in rows)
 
 
 def test_alignment_by_content_recovers_a_shift(tmp_path):
