@@ -1,29 +1,28 @@
-"""The joints between registration and MONAI's engines: batch in, loss out, guarded steps, progress, weights."""
+"""The joints between registration and MONAI's engines: batch in, loss out, epochs, progress, pictures."""
 
 import logging
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EarlyStopping
+from ignite.utils import manual_seed
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .errors import RegInputError, RegNumericsError
-from .files import save_atomically
 from .report import registration_caption, registration_figure
 from .spatial import warp
 
 __all__ = [
-    "CheckpointBest",
-    "GuardedStep",
-    "LoadWeights",
     "PairPicture",
     "PreparePair",
     "Progress",
-    "SetEpoch",
+    "StartEpoch",
+    "StopEarly",
     "TrainingView",
     "loss_of",
 ]
@@ -68,147 +67,68 @@ class TrainingView(nn.Module):
         return getattr(self.network, self.method)(image)
 
 
-class GuardedStep:
-    """``iteration_update`` of a SupervisedTrainer that skips steps whose loss or gradient is not finite.
+class StartEpoch:
+    """Handler that makes an epoch's random numbers, and its pairs, a function of its number.
+
+    Seeds ``random``, numpy and torch with seed, epoch and rank, and tells a :class:`common.data.PairDataset` the epoch.
+    What a resumed run draws is therefore what an uninterrupted one would have drawn.
 
     Args:
-        max_skipped: that many skipped steps in a row stop the run; the last good checkpoint stays as it is.
-        max_norm: gradient norm to clip to, or ``None``.
+        dataset: the training data.
+        seed: of the run.
     """
 
-    def __init__(self, max_skipped: int = 3, max_norm: float | None = None) -> None:
-        self.max_skipped = max_skipped
-        self.max_norm = max_norm
-        self.skipped_in_a_row = 0
-
-    def __call__(self, engine: Any, batch: dict) -> dict:
-        """Run one training step on ``batch`` and return {image, label, pred, loss} as MONAI's own step does.
-
-        Raises:
-            RegNumericsError: when ``max_skipped`` steps in a row were not finite.
-        """
-        image, pair = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
-        engine.network.train()
-        engine.optimizer.zero_grad(set_to_none=True)
-        pred = engine.inferer(image, engine.network)
-        loss = engine.loss_function(pred, pair)
-        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: pair, Keys.PRED: pred, Keys.LOSS: loss.detach()}
-        if bool(torch.isfinite(loss)):
-            loss.backward()
-        self._step(engine, finite=bool(torch.isfinite(loss)))
-        return engine.state.output
-
-    def _step(self, engine: Any, finite: bool) -> None:
-        parameters = [p for p in engine.network.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters]) if finite else torch.tensor(torch.nan)
-        if not bool(torch.isfinite(norm)):
-            return self._skip(engine, "gradient" if finite else "loss")
-        if self.max_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
-        engine.optimizer.step()
-        self.skipped_in_a_row = 0
-
-    def _skip(self, engine: Any, what: str) -> None:
-        engine.optimizer.zero_grad(set_to_none=True)
-        self.skipped_in_a_row += 1
-        logger.warning("step %d skipped: its %s is not finite.", engine.state.iteration, what)
-        if self.skipped_in_a_row >= self.max_skipped:
-            raise RegNumericsError(
-                f"training stopped at step {engine.state.iteration}: {self.skipped_in_a_row} steps in a row had no "
-                f"finite {what}, expected finite values; lower learning_rate and restart from the last checkpoint."
-            )
-
-
-class CheckpointBest:
-    """Handler of an evaluator: writes ``last.pt`` after each validation and ``model.pt`` whenever the metric rises.
-
-    Both hold a plain state dict that loads with ``weights_only=True``.
-
-    Args:
-        network: module to save.
-        save_dir: folder to write into; made when needed.
-        metric: name of the engine's metric; higher is better.
-        best_name: file of the best weights.
-        last_name: file of the newest weights.
-    """
-
-    def __init__(
-        self, network: nn.Module, save_dir: str, metric: str, best_name: str = "model.pt", last_name: str = "last.pt"
-    ) -> None:
-        self.network = network
-        self.save_dir = Path(save_dir)
-        self.metric = metric
-        self.best_name = best_name
-        self.last_name = last_name
-        self.best = float("-inf")
-
-    def attach(self, engine: Engine) -> None:
-        """Save at the end of every evaluation."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Save the network's present weights under the names that its metric earned."""
-        value = float(engine.state.metrics[self.metric])
-        weights = self.network.state_dict()
-        save_atomically(lambda path: torch.save(weights, path), self.save_dir / self.last_name)
-        if not value <= self.best:  # a metric that is NaN (no labels) keeps the newest
-            self.best = value
-            save_atomically(lambda path: torch.save(weights, path), self.save_dir / self.best_name)
-            logger.info("%s %.4f is the best so far: saved %s.", self.metric, value, self.save_dir / self.best_name)
-
-
-class LoadWeights:
-    """Handler that loads a state dict before the engine starts.
-
-    Args:
-        network: module to fill; every key and shape must fit.
-        path: file written by a train command, or any plain state dict of tensors.
-        train_command: what the message advises when there is no file.
-    """
-
-    def __init__(self, network: nn.Module, path: str, train_command: str) -> None:
-        self.network = network
-        self.path = Path(path)
-        self.train_command = train_command
-
-    def attach(self, engine: Engine) -> None:
-        """Load when the engine starts."""
-        engine.add_event_handler(Events.STARTED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Fill the network.
-
-        Raises:
-            RegInputError: if the file is missing, damaged or of another network.
-        """
-        if not self.path.is_file():
-            raise RegInputError(
-                f"{self.path} is missing, expected trained weights; make them with `{self.train_command}`."
-            )
-        device = next(self.network.parameters()).device
-        try:
-            self.network.load_state_dict(torch.load(self.path, map_location=device, weights_only=True))
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RegInputError(
-                f"{self.path} does not hold this network's weights ({reason}); train again or give the same settings "
-                "as in training."
-            ) from error
-
-
-class SetEpoch:
-    """Handler that tells a :class:`common.data.PairDataset` the epoch, so that each draws its own pairs."""
-
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, seed: int = 0) -> None:
         self.dataset = dataset
+        self.seed = seed
 
     def attach(self, engine: Engine) -> None:
         """Before each epoch's first batch is asked for."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Pass the engine's epoch on."""
+        """Seed, and pass the engine's epoch on."""
+        ranks = idist.get_world_size()
+        manual_seed((self.seed + 1_000_003 * (engine.state.epoch * ranks + idist.get_rank())) % 2**32)
         self.dataset.set_epoch(engine.state.epoch)
+
+
+class StopEarly:
+    """Handler of a trainer: ends the run once the evaluator's metric has not risen for ``patience`` validations.
+
+    Args:
+        evaluator: what validates.
+        metric: name of its metric; higher is better. One that is NaN (no labels) never ends a run.
+        patience: validations to wait; ``None`` never stops.
+    """
+
+    def __init__(self, evaluator: Engine, metric: str, patience: int | None = None) -> None:
+        self.evaluator = evaluator
+        self.metric = metric
+        self.patience = patience
+        self.handler: EarlyStopping | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Watch the evaluator; name it after :class:`common.checkpoint.TrainingState`, whose past it heeds."""
+        if self.patience is None:
+            return
+        self.handler = EarlyStopping(self.patience, lambda e: float(e.state.metrics[self.metric]), engine)
+        self.evaluator.add_event_handler(Events.COMPLETED, self.handler)
+        engine.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, engine: Engine) -> None:
+        if self.handler.counter >= self.patience:
+            logger.warning("this run had stopped early after epoch %d: nothing is left to do.", engine.state.epoch)
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value and waiting time so far, for :class:`common.checkpoint.TrainingState`."""
+        return {} if self.handler is None else dict(self.handler.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; ignored where this run or that one does not stop early."""
+        if self.handler is not None and state:
+            self.handler.load_state_dict(state)
 
 
 class Progress:
@@ -231,6 +151,7 @@ class Progress:
     def _open(self, engine: Engine) -> None:
         state = engine.state
         self.bar = tqdm(
+            disable=idist.get_rank() > 0,
             desc=self.name,
             total=state.max_epochs * state.epoch_length,
             initial=state.iteration,
@@ -272,7 +193,9 @@ class PairPicture:
         self.tag = tag
 
     def attach(self, engine: Engine) -> None:
-        """Draw after the first pair."""
+        """Draw after the first pair, on the first rank."""
+        if idist.get_rank() > 0:
+            return
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self)
 
     def __call__(self, engine: Engine) -> None:

@@ -6,7 +6,7 @@ displacement phi_1 - id as a ddf, so ``integrate(-svf)`` is the inverse of ``int
 
 from torch import Tensor
 
-from .spatial import compose, warp
+from .spatial import at_least_float32, compose, warp
 
 __all__ = ["integrate", "integrate_semi_lagrangian", "invert"]
 
@@ -24,7 +24,7 @@ def integrate(svf: Tensor, steps: int = 7, padding_mode: str = "border") -> Tens
 
     Source: Arsigny et al., MICCAI 2006, doi:10.1007/11866565_113.
     """
-    ddf = svf / float(2**steps)
+    ddf = at_least_float32(svf) / float(2**steps)
     for _ in range(steps):
         ddf = compose(ddf, ddf, padding_mode)
     return ddf
@@ -51,7 +51,7 @@ def integrate_semi_lagrangian(
     by Beg et al., IJCV 2005, doi:10.1023/B:VISI.0000043755.93987.aa.
     Differs: displacements, not coordinates, are resampled, so the border needs no special case.
     """
-    velocity = svf / float(steps)
+    velocity = at_least_float32(svf) / float(steps)
     trajectory = velocity
     for _ in range(iterations - 1):
         trajectory = warp(velocity, trajectory / 2, padding_mode=padding_mode)
@@ -77,6 +77,7 @@ def invert(ddf: Tensor, iterations: int = 50, tolerance: float = 1e-3) -> Tensor
 
     Source: Chen et al., Med. Phys. 2008, doi:10.1118/1.2816107.
     """
+    ddf = at_least_float32(ddf)
     inverse = -ddf
     for _ in range(iterations):
         update = -warp(ddf, inverse)

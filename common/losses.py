@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .lncc import lncc_mean
+from .spatial import at_least_float32
 
 __all__ = ["GradientLoss", "LNCCLoss"]
 
@@ -52,6 +53,7 @@ class GradientLoss(nn.Module):
 
     def forward(self, field: Tensor) -> Tensor:
         """Scalar loss of a ddf or svf (B, N, *S) in voxels; an axis of one voxel has no gradient and counts as 0."""
+        field = at_least_float32(field)
         axes = range(2, field.ndim)
         total = sum(self._size(field.diff(dim=axis)) for axis in axes if field.shape[axis] > 1)
         return total / len(axes)

@@ -5,11 +5,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
 
 from .files import save_atomically
 from .metrics import dice, ndv, sdlogj, warp_label
@@ -22,7 +24,8 @@ logger = logging.getLogger(__name__)
 class PairMetric(Metric):
     """Mean over pairs of a value that one pair's ddf and tensors give; NaN values do not count.
 
-    Attached to an evaluator it reads ``engine.state.output`` as MONAI makes it: a list of {"pred", "label", ...}.
+    Attached to an evaluator it reads ``engine.state.output`` as MONAI makes it: a list of {"pred", "label", ...}. On
+    several ranks every one ends with the values of all pairs, in the data set's order and each once.
     """
 
     def __init__(self) -> None:
@@ -37,6 +40,13 @@ class PairMetric(Metric):
         for item in output:
             pair = {key: value[None] for key, value in item[Keys.LABEL].items()}
             self.values.append(float(self.of_pair(item[Keys.PRED][None], pair)))
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Gather what the ranks have, then put the mean into the engine's metrics."""
+        sampler = getattr(engine.data_loader, "sampler", None)
+        if idist.get_world_size() > 1 and isinstance(sampler, DistributedSampler):
+            self.values = from_all_ranks(self.values, len(sampler.dataset))
+        super().completed(engine, name)
 
     def compute(self) -> float:
         """The mean, NaN when no pair had a value."""
@@ -102,7 +112,9 @@ class WritePairMetrics:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the file and log the means."""
+        """Write the file and log the means, on the first rank."""
+        if idist.get_rank() > 0:
+            return
         names = [[Path(pair[role]).name for role in ("fixed", "moving")] for pair in self.pairs]
         columns = [metric.values for metric in self.metrics.values()]
         rows = [[*name, *values] for name, *values in zip(names, *columns, strict=True)]
@@ -115,3 +127,11 @@ class WritePairMetrics:
         save_atomically(write, self.path)
         summary = ", ".join(f"{name} {value:.4f}" for name, value in zip(self.metrics, means[2:], strict=True))
         logger.info("%d pairs: %s; each pair's values are in %s.", len(rows), summary, self.path)
+
+
+def from_all_ranks(values: list[float], count: int) -> list[float]:
+    """The values of ``count`` items that a DistributedSampler dealt to the ranks in turn, in order, repeats dropped."""
+    ranks = idist.get_world_size()
+    dealt: list[list[float]] = [[] for _ in range(ranks)]
+    torch.distributed.all_gather_object(dealt, values)
+    return [dealt[p % ranks][p // ranks] for p in range(count)]

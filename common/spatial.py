@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["compose", "identity_grid", "jacobian_determinant", "upsample", "warp"]
+__all__ = ["at_least_float32", "compose", "identity_grid", "jacobian_determinant", "upsample", "warp"]
 
 
 def identity_grid(size: list[int], like: Tensor) -> Tensor:
     """Voxel coordinates of a grid of shape ``size``, as float32 (1, N, *size) on ``like.device``."""
     axes = [torch.arange(n, dtype=torch.float32, device=like.device) for n in size]
     return torch.stack(torch.meshgrid(axes, indexing="ij")).unsqueeze(0)
+
+
+def at_least_float32(field: Tensor) -> Tensor:
+    """A ddf or svf, which a network may have made under autocast, in a precision that coordinates can have."""
+    return field.to(torch.promote_types(field.dtype, torch.float32))
 
 
 def warp(moving: Tensor, ddf: Tensor, mode: str = "bilinear", padding_mode: str = "border") -> Tensor:
@@ -59,6 +64,7 @@ def compose(first: Tensor, second: Tensor, padding_mode: str = "border") -> Tens
     Returns:
         ``second(x) + first(x + second(x))``, (B, N, *S) in voxels.
     """
+    first, second = at_least_float32(first), at_least_float32(second)
     return second + warp(first, second, padding_mode=padding_mode)
 
 
@@ -75,6 +81,7 @@ def upsample(ddf: Tensor, size: list[int], factor: list[float] | None = None) ->
     Returns:
         (B, N, *size) in voxels of the new grid.
     """
+    ddf = at_least_float32(ddf)
     mode = "trilinear" if ddf.ndim == 5 else "bilinear"
     if factor is None:
         factor = [(new - 1) / max(old - 1, 1) for new, old in zip(size, ddf.shape[2:])]  # noqa: B905 (TorchScript)

@@ -121,3 +121,11 @@ def test_zeros_padding_ends_the_field_with_the_image():
     svf = torch.full((1, 1 + 1, 8, 8), 2.0)
     assert float(integrate(svf, 4, "border")[0, 0, -1, -1]) == pytest.approx(2)
     assert float(integrate(svf, 4, "zeros")[0, 0, -1, -1]) < 1
+
+
+@pytest.mark.parametrize("integrator", [integrate, integrate_semi_lagrangian, invert])
+def test_a_half_precision_field_is_integrated_in_float32(integrator):
+    svf = (0.8 * torch.rand(1, 2, 12, 12)).bfloat16()
+    found = integrator(svf)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, integrator(svf.float()), rtol=0, atol=0)

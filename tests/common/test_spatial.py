@@ -142,3 +142,13 @@ def test_jacobian_agrees_with_numpy_gradient(size):
     rows = np.stack([np.stack(np.gradient(u, axis=range(1, len(size) + 1)), -1) for u in ddf.movedim(1, 0).numpy()], -2)
     expected = np.linalg.det(rows + np.eye(len(size)))
     torch.testing.assert_close(jacobian_determinant(ddf).numpy(), expected, atol=1e-12, rtol=0)
+
+
+def test_half_precision_fields_are_composed_and_upsampled_in_float32():
+    first, second = (40 * torch.rand(2, 1, 2, 9, 9)).bfloat16()
+    for found, expected in (
+        (compose(first, second), compose(first.float(), second.float())),
+        (upsample(first, [17, 17]), upsample(first.float(), [17, 17])),
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -1,0 +1,165 @@
+"""One training step: precision, accumulated gradients, several ranks, and values that are not finite."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
+
+from .errors import RegInputError, RegNumericsError
+
+__all__ = ["GuardedStep"]
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class GuardedStep:
+    """``iteration_update`` of a SupervisedTrainer that skips steps whose loss or gradient is not finite.
+
+    The network runs in the given precision; the loss, the weights and the optimizer stay float32. On several ranks all
+    skip, step or stop together, and a pair that a sampler repeats to give each rank as many does not count: the
+    gradient is the mean over the different pairs of the step. (MONAI's ``amp`` switch is left off: it knows CUDA only.)
+
+    Args:
+        max_skipped: that many skipped steps in a row stop the run; the last good checkpoint stays as it is.
+        max_norm: gradient norm to clip to, or ``None``.
+        accumulate: batches whose gradients make one step of the optimizer, as a batch that many times as large. The
+            last step of an epoch takes what is left.
+        precision: "float32", "bfloat16", or "float16", which scales the loss and needs CUDA; the CPU takes bfloat16
+            in its place and says so once.
+        device: where the network is.
+
+    Raises:
+        RegInputError: for an unknown precision or fewer than one batch.
+    """
+
+    def __init__(
+        self,
+        max_skipped: int = 3,
+        max_norm: float | None = None,
+        accumulate: int = 1,
+        precision: str = "float32",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if precision not in DTYPES:
+            raise RegInputError(f"precision is {precision!r}, expected one of {', '.join(DTYPES)}.")
+        if accumulate < 1:
+            raise RegInputError(f"accumulate is {accumulate}, expected the number of batches of a step, 1 or more.")
+        self.max_skipped = max_skipped
+        self.max_norm = max_norm
+        self.accumulate = accumulate
+        self.dtype = DTYPES[precision]
+        if self.dtype == torch.float16 and torch.device(device).type != "cuda":
+            logger.warning("precision float16 needs CUDA: taking bfloat16.")
+            self.dtype = torch.bfloat16
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.dtype == torch.float16)
+        self.skipped_in_a_row = 0
+        self.bad_loss = False  # a batch of the present step had a loss that is not finite
+
+    def __call__(self, engine: Any, batch: dict) -> dict:
+        """Run one training step on ``batch`` and return {image, label, pred, loss} as MONAI's own step does.
+
+        Raises:
+            RegNumericsError: when ``max_skipped`` steps in a row were not finite.
+        """
+        position, size = self._place(engine)
+        image, pair = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        image, pair, share = without_repeats(engine, image, pair)
+        engine.network.train()
+        if position == 0:
+            engine.optimizer.zero_grad(set_to_none=True)
+            self.bad_loss = False
+        last = position == size - 1
+        with nullcontext() if last or not hasattr(engine.network, "no_sync") else engine.network.no_sync():
+            with torch.autocast(image.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                pred = engine.inferer(image, engine.network)
+            loss = engine.loss_function(pred, pair)
+            self._backward(loss, share / size)
+        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: pair, Keys.PRED: pred, Keys.LOSS: loss.detach()}
+        if last:
+            self._step(engine)
+        return engine.state.output
+
+    def _place(self, engine: Any) -> tuple[int, int]:
+        """Which batch of its optimizer step this one is, counted from 0, and how many the step has."""
+        length = engine.state.epoch_length
+        index = (engine.state.iteration - 1) % length
+        first = index - index % self.accumulate
+        return index - first, min(self.accumulate, length - first)
+
+    def _backward(self, loss: Tensor, weight: float) -> None:
+        if everywhere(torch.isfinite(loss.detach())):
+            self.scaler.scale(loss * weight).backward()
+        else:
+            self.bad_loss = True
+
+    def _step(self, engine: Any) -> None:
+        if self.bad_loss:
+            return self._skip(engine, "loss")
+        self.scaler.unscale_(engine.optimizer)
+        parameters = [p for p in engine.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if not everywhere(torch.isfinite(norm)):
+            # a loss scaled too high for float16 ends here as well: the scaler halves it, which is no one's mistake
+            harmless = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+            self.scaler.update()
+            return self._skip(engine, "gradient", counts=not harmless)
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
+        self.scaler.step(engine.optimizer)
+        self.scaler.update()
+        self.skipped_in_a_row = 0
+
+    def _skip(self, engine: Any, what: str, counts: bool = True) -> None:
+        engine.optimizer.zero_grad(set_to_none=True)
+        self.skipped_in_a_row += int(counts)
+        logger.warning("step %d skipped: its %s is not finite.", engine.state.iteration, what)
+        if self.skipped_in_a_row >= self.max_skipped:
+            raise RegNumericsError(
+                f"training stopped at step {engine.state.iteration}: {self.skipped_in_a_row} steps in a row had no "
+                f"finite {what}, expected finite values; lower learning_rate and go on with --resume true."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss's scale and the count of skipped steps, for :class:`common.checkpoint.TrainingState`."""
+        return {"scaler": self.scaler.state_dict(), "skipped_in_a_row": self.skipped_in_a_row}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; a scale is ignored where this run needs none."""
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+
+
+def everywhere(flag: Tensor) -> bool:
+    """Whether a flag is set on every rank."""
+    if idist.get_world_size() > 1:
+        flag = flag.float()
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+    return bool(flag)
+
+
+def without_repeats(engine: Any, image: Tensor, pair: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], float]:
+    """A rank's batch without the pairs that another one has too, and the weight of its mean loss.
+
+    A DistributedSampler deals item p of an epoch to rank p modulo the number of ranks, and begins again at item 0 where
+    the items do not suffice, so repeats come last. With these weights the mean over ranks is the mean over the step's
+    different pairs; a rank that has repeats alone keeps them, because all must take part, with weight 0.
+    """
+    ranks = idist.get_world_size()
+    sampler = getattr(engine.data_loader, "sampler", None) if ranks > 1 else None
+    if not isinstance(sampler, DistributedSampler):
+        return image, pair, 1.0
+    size = len(image)
+    first = (engine.state.iteration - 1) % engine.state.epoch_length * engine.data_loader.batch_size
+    counts = [sum(r + ranks * (first + k) < len(sampler.dataset) for k in range(size)) for r in range(ranks)]
+    own = counts[idist.get_rank()]
+    kept = own or size
+    return image[:kept], {key: value[:kept] for key, value in pair.items()}, ranks * own / sum(counts)
