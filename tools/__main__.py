@@ -84,6 +84,39 @@ def eoir(
 
 
 @app.command()
+def evaluate(
+    dataset_dir: Annotated[str, typer.Option(help="prepared data set, with labels or keypoints")],
+    method: Annotated[
+        list[str],
+        typer.Option(help="NAME=SOURCE: none (headers alone), syn, a bundle's folder, or a folder of predictions"),
+    ],
+    out: Out,
+    section: Annotated[str, typer.Option(help="validation or testing")] = "validation",
+    labels: Annotated[str | None, typer.Option(help="values, as 1,2,5-9; default the datalist's")] = None,
+    layout: Annotated[str, typer.Option("--format", help="own, or learn2reg: writes a submission too")] = "own",
+    overlay: Annotated[list[str] | None, typer.Option(help="NAME=FILE over a bundle's inference.json")] = None,
+    override: Annotated[list[str] | None, typer.Option(help="NAME:ID=VALUE in a bundle's config")] = None,
+    ndv_in_moving: Annotated[bool, typer.Option(help="NDV where the moving image is above 0, as LUMIR")] = False,
+    sdlogj_in_mask: Annotated[bool, typer.Option(help="SDlogJ in the fixed mask, as Learn2Reg's lung tasks")] = False,
+) -> None:
+    """Score methods over a data set's pairs: Dice, HD95, TRE, SDlogJ, NDV, folds; csv files, a table, a box plot."""
+    from .evaluate import evaluate
+
+    evaluate(
+        dataset_dir,
+        section,
+        method,
+        out,
+        labels=None if labels is None else ranges(labels, "--labels"),
+        layout=layout,
+        overlays=overlay or (),
+        overrides=override or (),
+        ndv_in_moving=ndv_in_moving,
+        sdlogj_in_mask=sdlogj_in_mask,
+    )
+
+
+@app.command()
 def pack(
     name: Annotated[str, typer.Argument(help="folder under bundles/")],
     out: Out = "dist",
@@ -110,6 +143,14 @@ def numbers(text: str, separator: str, flag: str) -> list[int]:
         return [int(part) for part in text.split(separator)]
     except ValueError:
         raise RegInputError(f"{flag} got '{text}', expected whole numbers between '{separator}'.") from None
+
+
+def ranges(text: str, flag: str) -> list[int]:
+    """Whole numbers and ranges, both ends included, between commas."""
+    ends = [numbers(part, "-", flag) for part in text.split(",")]
+    if any(len(pair) > 2 for pair in ends):
+        raise RegInputError(f"{flag} got '{text}', expected numbers and ranges such as 1,2,5-9.")
+    return [value for pair in ends for value in range(pair[0], pair[-1] + 1)]
 
 
 def decimals(text: str, flag: str) -> list[float]:

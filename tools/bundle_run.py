@@ -1,0 +1,94 @@
+"""A bundle's inference over a section of a data set, in a process of its own that keeps its network warm."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+
+from common.errors import RegInputError
+
+from .predictions import Folder
+
+__all__ = ["BundleRun"]
+
+SET_HERE = ("bundle_root", "dataset_dir", "section", "output_dir")
+
+
+@dataclass(frozen=True)
+class BundleRun:
+    """``monai.bundle run`` of a bundle's ``configs/inference.json``.
+
+    Args:
+        root: the bundle's folder, in the repository, packed or downloaded.
+        overlays: configs over it: names in its ``configs``, or paths.
+        overrides: values by id, as on MONAI's command line, such as ``{"ckpt_path": "model.pt"}``.
+    """
+
+    root: Path
+    overlays: Sequence[str] = ()
+    overrides: Mapping[str, str] | None = None
+
+    def check(self) -> None:
+        """Raise RegInputError if a config or the weights are missing, or an override is ours to set."""
+        for path in self.configs:
+            if not path.is_file():
+                raise RegInputError(f"{path} is missing, expected a config; name one in {self.root / 'configs'}.")
+        taken = sorted(set(self.overrides or {}) & set(SET_HERE))
+        if taken:
+            raise RegInputError(f"the override of {taken} was refused, as evaluate itself sets {', '.join(SET_HERE)}.")
+        parser = ConfigParser()
+        parser.read_config([str(path) for path in self.configs])
+        lacking = [key for key in SET_HERE if key not in parser]
+        if lacking:
+            raise RegInputError(
+                f"{self.configs[0]} has no {', '.join(lacking)}, expected the ids {', '.join(SET_HERE)}; see a bundle "
+                "of this collection."
+            )
+        self.check_weights(parser)
+
+    def check_weights(self, parser: ConfigParser) -> None:
+        """Raise RegInputError if the config names weights that are not there."""
+        parser.update({**(self.overrides or {}), "bundle_root": str(self.root.absolute())})
+        path = parser.get_parsed_content("ckpt_path") if "ckpt_path" in parser else None
+        if path is not None and not Path(str(path)).is_file():
+            raise RegInputError(
+                f"{path} is missing, expected the weights of {self.root}; train the bundle, or name them with "
+                "--override NAME:ckpt_path=PATH."
+            )
+
+    def run(self, dataset_dir: str, section: str, out: Path) -> Folder:
+        """Register every pair of the section into ``out``; what the bundle prints goes to our standard error.
+
+        Raises:
+            RegInputError: if the bundle fails, with the last line that it printed.
+        """
+        process = subprocess.Popen(self.command(dataset_dir, section, out), stderr=subprocess.PIPE, text=True)
+        last = ""
+        for line in process.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            last = line.strip() or last
+        if process.wait():
+            raise RegInputError(f"{self.root} failed with status {process.returncode}: {last}")
+        return Folder(out)
+
+    def command(self, dataset_dir: str, section: str, out: Path) -> list[str]:
+        """The command line, which runs in the present working directory."""
+        ids = {
+            **(self.overrides or {}),
+            "bundle_root": self.root.absolute(),
+            "dataset_dir": Path(dataset_dir).expanduser().absolute(),
+            "section": section,
+            "output_dir": out.absolute(),
+        }
+        files = str([str(path) for path in self.configs])
+        words = [f"--{key}={value}" for key, value in ids.items()]
+        return [sys.executable, "-m", "monai.bundle", "run", "--config_file", files, *words]
+
+    @property
+    def configs(self) -> list[Path]:
+        """inference.json and the overlays; a name without a folder is one of the bundle's own configs."""
+        own = self.root / "configs"
+        return [own / "inference.json", *(own / o if Path(o).name == o else Path(o) for o in self.overlays)]

@@ -1,0 +1,89 @@
+"""SyN, the classical baseline, through antspyx: symmetric diffeomorphic registration by cross-correlation.
+
+Parameters are those of the deformable stage of ANTs' ``antsRegistrationSyN.sh``. No affine stage: prepared data is
+aligned, and every method starts from the same headers.
+Source: Avants et al., Med. Image Anal. 2008, doi:10.1016/j.media.2007.06.004; repository ANTsX/ANTsPy.
+"""
+
+import csv
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from common.errors import RegEnvError, RegNumericsError
+from common.files import save_atomically
+from common.transform_files import read_displacement, write_displacement
+
+from .predictions import FIELD, TIMES, Folder, Pair
+
+__all__ = ["PARAMETERS", "SyN"]
+
+PARAMETERS = {
+    "type_of_transform": "SyNOnly",  # deformable stage alone
+    "initial_transform": "Identity",
+    "syn_metric": "CC",
+    "syn_sampling": 4,  # radius in voxels: windows of 9
+    "grad_step": 0.1,
+    "flow_sigma": 3,  # voxels^2 of variance; smooths the update
+    "total_sigma": 0,
+    "reg_iterations": (100, 70, 50, 20),  # at 1/8, 1/4, 1/2 and full resolution, smoothed by 3, 2, 1 and 0 voxels
+}
+
+
+class SyN:
+    """ANTs' SyN of every pair, one process, threads by ``ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS``."""
+
+    def check(self) -> None:
+        """Raise RegEnvError without antspyx."""
+        load_ants()
+
+    def run(self, pairs: Sequence[Pair], out: Path) -> Folder:
+        """Register every pair into ``out`` in inference's layout, ``metrics.csv`` with the seconds of each last.
+
+        Raises:
+            RegEnvError: without antspyx, or if ``out`` cannot be written.
+            RegNumericsError: if ANTs returns no displacement field.
+        """
+        ants = load_ants()
+        rows = []
+        for pair in pairs:
+            images = [ants.image_read(str(path)) for path in (pair.fixed, pair.moving)]
+            with tempfile.TemporaryDirectory() as work:
+                started = time.perf_counter()
+                result = ants.registration(*images, outprefix=f"{work}/", **PARAMETERS)
+                seconds = time.perf_counter() - started
+                ddf_mm, _ = read_displacement(the_field(result["fwdtransforms"], pair))
+            write_displacement(out / pair.name / FIELD, ddf_mm, pair.fixed_grid.affine)
+            rows.append({"fixed": pair.fixed.name, "moving": pair.moving.name, "seconds": seconds})
+        save_atomically(lambda path: write_rows(path, rows), out / TIMES)
+        return Folder(out)
+
+
+def load_ants() -> ModuleType:
+    """The package ``ants``."""
+    try:
+        import ants
+    except ImportError as error:
+        raise RegEnvError(
+            f"SyN needs antspyx, which cannot be imported ({error}); install it with `pip install antspyx`."
+        ) from error
+    return ants
+
+
+def the_field(files: Sequence[str], pair: Pair) -> str:
+    """The one file of a transform without an affine stage."""
+    if len(files) != 1 or not files[0].endswith(".nii.gz"):
+        raise RegNumericsError(
+            f"SyN of {pair.name} returned {[Path(file).name for file in files]}, expected one displacement field; "
+            "look at the images."
+        )
+    return files[0]
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
