@@ -24,7 +24,6 @@ __all__ = [
     "StartEpoch",
     "StopEarly",
     "TrainingView",
-    "loss_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -160,8 +159,8 @@ class Progress:
         )
 
     def _advance(self, engine: Engine) -> None:
-        value = loss_of(engine.state.output)
-        loss = {} if value is None else {"loss": f"{value:.4f}"}
+        first = engine.state.output[0] if isinstance(engine.state.output, list) else {}
+        loss = {"loss": f"{float(first[Keys.LOSS]):.4f}"} if Keys.LOSS in first else {}
         self.bar.set_postfix(epoch=engine.state.epoch, **loss, refresh=False)
         self.bar.update()
 
@@ -172,12 +171,6 @@ class Progress:
     def _close_and_raise(self, engine: Engine, error: Exception) -> None:
         self._close(engine)
         raise error
-
-
-def loss_of(output: Any) -> float | None:
-    """The loss in an engine's output, decollated or not; ``None`` where there is none. For logging handlers."""
-    first = output[0] if isinstance(output, list) else output
-    return float(first[Keys.LOSS]) if Keys.LOSS in first else None
 
 
 class PairPicture:

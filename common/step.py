@@ -63,8 +63,10 @@ class GuardedStep:
         self.skipped_in_a_row = 0
         self.bad_loss = False  # a batch of the present step had a loss that is not finite
 
-    def __call__(self, engine: Any, batch: dict) -> dict:
-        """Run one training step on ``batch`` and return {image, label, pred, loss} as MONAI's own step does.
+    def __call__(self, engine: Any, batch: dict) -> list[dict]:
+        """Run one training step on ``batch`` and return [{image, label, pred, loss}].
+
+        A list, as MONAI's decollated outputs are: there its logging and tracking handlers find the loss.
 
         Raises:
             RegNumericsError: when ``max_skipped`` steps in a row were not finite.
@@ -82,7 +84,7 @@ class GuardedStep:
                 pred = engine.inferer(image, engine.network)
             loss = engine.loss_function(pred, pair)
             self._backward(loss, share / size)
-        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: pair, Keys.PRED: pred, Keys.LOSS: loss.detach()}
+        engine.state.output = [{Keys.IMAGE: image, Keys.LABEL: pair, Keys.PRED: pred, Keys.LOSS: loss.detach()}]
         if last:
             self._step(engine)
         return engine.state.output

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from common.checkpoint import LoadWeights
-from common.engine import PreparePair, Progress, StartEpoch, StopEarly, TrainingView, loss_of
+from common.engine import PreparePair, Progress, StartEpoch, StopEarly, TrainingView
 from common.errors import RegInputError
 
 
@@ -27,11 +27,13 @@ def test_the_view_calls_the_other_method_and_shares_the_parameters():
     assert view(3) == 6 and [p.data_ptr() for p in view.parameters()] == [p.data_ptr() for p in network.parameters()]
 
 
-@pytest.mark.parametrize(
-    ("output", "loss"), [({"loss": torch.tensor(2.0)}, 2), ([{"loss": torch.tensor(2.0)}], 2), ([{"pred": 1}], None)]
-)
-def test_the_loss_is_found_in_any_output(output, loss):
-    assert loss_of(output) == loss
+@pytest.mark.parametrize("output", [[{"loss": torch.tensor(2.0)}], [{"pred": 1}], None])
+def test_progress_shows_the_loss_of_any_output(output, capsys):
+    engine = Engine(lambda *_: output)
+    Progress("steps").attach(engine)
+    engine.run([0, 1])
+    shown = capsys.readouterr().err
+    assert "2/2" in shown and ("loss=2.0000" in shown) == (output is not None and "loss" in output[0])
 
 
 def test_an_error_before_the_bar_opens_stays_the_error(tmp_path):

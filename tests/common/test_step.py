@@ -37,7 +37,7 @@ def trainer(loss_values, batches: int = 1000, **guard) -> tuple[SimpleNamespace,
 
 def test_a_finite_step_changes_the_weights():
     engine, step = trainer([1.0])
-    output = step(engine, torch.ones(1, 1))
+    (output,) = step(engine, torch.ones(1, 1))
     assert float(engine.network.weight.detach()) == pytest.approx(0.9) and float(output["loss"]) == 1
 
 
@@ -119,7 +119,7 @@ def test_a_step_with_one_bad_batch_among_several_is_skipped_whole():
 
 def test_the_network_runs_in_the_precision_and_the_weights_stay_float32():
     engine, step = trainer([1.0], precision="bfloat16")
-    output = step(engine, torch.full((1, 1), 1.00390625))  # 1 + 2**-8 is no bfloat16 number
+    (output,) = step(engine, torch.full((1, 1), 1.00390625))  # 1 + 2**-8 is no bfloat16 number
     assert output["pred"].dtype == torch.bfloat16 and float(output["pred"].detach()) == 1
     assert engine.network.weight.dtype == torch.float32 and float(engine.network.weight.detach()) == pytest.approx(0.9)
 
