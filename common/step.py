@@ -24,8 +24,9 @@ class GuardedStep:
     """``iteration_update`` of a SupervisedTrainer that skips steps whose loss or gradient is not finite.
 
     The network runs in the given precision; the loss, the weights and the optimizer stay float32. On several ranks all
-    skip, step or stop together, and a pair that a sampler repeats to give each rank as many does not count: the
-    gradient is the mean over the different pairs of the step. (MONAI's ``amp`` switch is left off: it knows CUDA only.)
+    skip, step or stop together. The gradient is the mean over the different pairs of the step, whatever the batches'
+    sizes: a pair that a sampler repeats to give each rank as many does not count. MONAI's ``amp`` switch is left off,
+    because it knows CUDA only.
 
     Args:
         max_skipped: that many skipped steps in a row stop the run; the last good checkpoint stays as it is.
@@ -71,9 +72,12 @@ class GuardedStep:
         Raises:
             RegNumericsError: when ``max_skipped`` steps in a row were not finite.
         """
-        position, size = self._place(engine)
+        first, position, size = self._place(engine)
         image, pair = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
-        image, pair, share = without_repeats(engine, image, pair)
+        counts = [different_items(engine, index) for index in range(first, first + size)]
+        own = counts[position][idist.get_rank()]
+        if own:  # repeats come last; a rank that has nothing else keeps them, because all must take part
+            image, pair = image[:own], {key: value[:own] for key, value in pair.items()}
         engine.network.train()
         if position == 0:
             engine.optimizer.zero_grad(set_to_none=True)
@@ -83,18 +87,18 @@ class GuardedStep:
             with torch.autocast(image.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 pred = engine.inferer(image, engine.network)
             loss = engine.loss_function(pred, pair)
-            self._backward(loss, share / size)
+            self._backward(loss, idist.get_world_size() * own / sum(map(sum, counts)))  # ranks are averaged
         engine.state.output = [{Keys.IMAGE: image, Keys.LABEL: pair, Keys.PRED: pred, Keys.LOSS: loss.detach()}]
         if last:
             self._step(engine)
         return engine.state.output
 
-    def _place(self, engine: Any) -> tuple[int, int]:
-        """Which batch of its optimizer step this one is, counted from 0, and how many the step has."""
+    def _place(self, engine: Any) -> tuple[int, int, int]:
+        """First batch of this optimizer step in the epoch, which of its batches this is, and how many it has."""
         length = engine.state.epoch_length
         index = (engine.state.iteration - 1) % length
         first = index - index % self.accumulate
-        return index - first, min(self.accumulate, length - first)
+        return first, index - first, min(self.accumulate, length - first)
 
     def _backward(self, loss: Tensor, weight: float) -> None:
         if everywhere(torch.isfinite(loss.detach())):
@@ -148,20 +152,17 @@ def everywhere(flag: Tensor) -> bool:
     return bool(flag)
 
 
-def without_repeats(engine: Any, image: Tensor, pair: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], float]:
-    """A rank's batch without the pairs that another one has too, and the weight of its mean loss.
+def different_items(engine: Any, batch: int) -> list[int]:
+    """How many items of an epoch's batch, counted from 0, each rank has that no other one has.
 
     A DistributedSampler deals item p of an epoch to rank p modulo the number of ranks, and begins again at item 0 where
-    the items do not suffice, so repeats come last. With these weights the mean over ranks is the mean over the step's
-    different pairs; a rank that has repeats alone keeps them, because all must take part, with weight 0.
+    the items do not suffice, so that repeats come last.
     """
-    ranks = idist.get_world_size()
-    sampler = getattr(engine.data_loader, "sampler", None) if ranks > 1 else None
-    if not isinstance(sampler, DistributedSampler):
-        return image, pair, 1.0
-    size = len(image)
-    first = (engine.state.iteration - 1) % engine.state.epoch_length * engine.data_loader.batch_size
-    counts = [sum(r + ranks * (first + k) < len(sampler.dataset) for k in range(size)) for r in range(ranks)]
-    own = counts[idist.get_rank()]
-    kept = own or size
-    return image[:kept], {key: value[:kept] for key, value in pair.items()}, ranks * own / sum(counts)
+    ranks, loader = idist.get_world_size(), engine.data_loader
+    sampler, size = getattr(loader, "sampler", None), getattr(loader, "batch_size", None)
+    if size is None or not hasattr(sampler, "__len__"):
+        return [1] * ranks
+    dealt = isinstance(sampler, DistributedSampler)
+    count, stride = (len(sampler.dataset), sampler.num_replicas) if dealt else (len(sampler), 1)
+    places = range(batch * size, (batch + 1) * size)
+    return [sum((rank if dealt else 0) + stride * place < count for place in places) for rank in range(ranks)]
