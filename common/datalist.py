@@ -151,12 +151,13 @@ def subject_of(pair: dict, role: str) -> dict:
     return {key: pair[name] for key, name in keys.items() if name in pair}
 
 
-def read_keypoints(path: str, ndim: int) -> Tensor:
-    """Landmarks (K, ndim), float32, in voxels of the subject's image file.
+def read_keypoints(path: str, ndim: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Landmarks (K, ndim) in voxels of the subject's image file.
 
     Args:
         path: CSV without a header, one landmark a line, one column an array axis.
         ndim: number of columns.
+        dtype: of the result.
 
     Raises:
         RegInputError: if the file has another number of columns, something that is no finite number, or no landmark.
@@ -171,7 +172,7 @@ def read_keypoints(path: str, ndim: int) -> Tensor:
             f"{path} holds a {points.shape[0]} x {points.shape[1]} table, finite: {bool(np.isfinite(points).all())}; "
             f"expected finite voxel coordinates in {ndim} columns without a header."
         )
-    return torch.from_numpy(points).float()
+    return torch.from_numpy(points).to(dtype)
 
 
 def load_json(dataset_dir: str) -> tuple[Path, dict]:

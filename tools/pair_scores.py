@@ -104,7 +104,7 @@ class Truth:
             return as_batch(check_label(paths[key]).voxels, ndim) if key in paths else None
 
         def points(key: str) -> Tensor | None:
-            return read_keypoints(paths[key], ndim)[None].double() if key in paths else None
+            return read_keypoints(paths[key], ndim, torch.float64)[None] if key in paths else None
 
         return cls(
             fixed_label=voxels("fixed_label"),
