@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .errors import RegInputError
+from .metrics import present_labels
 from .spatial import at_least_float32, identity_grid
 
 __all__ = ["Overlap", "SoftDiceLoss", "overlap_sums", "soft_dice_loss"]
@@ -72,17 +74,18 @@ class SoftDiceLoss(nn.Module):
 
         Args:
             ddf: (B, N, *S) in voxels of the fixed grid.
-            moving_label: (B, 1, *S_moving) integers, or whole numbers.
-            fixed_label: (B, 1, *S).
+            moving_label: (B, 1, *S_moving) of an integer dtype.
+            fixed_label: (B, 1, *S) of an integer dtype.
 
         Raises:
-            ValueError: if shapes disagree or a label is not below ``num_labels``.
+            ValueError: if shapes disagree; as RegInputError if a label is not below ``num_labels``.
         """
         sums = overlap_sums(ddf, moving_label, fixed_label, self.num_labels, self.padding_mode)
         losses = soft_dice_loss(sums, self.smooth)
         kept = torch.ones_like(losses, dtype=torch.bool)
         if self.skip_missing:
-            kept = torch.stack([holds(label, self.num_labels) for label in (moving_label, fixed_label)]).any(dim=0)
+            labels = range(self.num_labels)
+            kept = present_labels(moving_label, labels) | present_labels(fixed_label, labels)
         first = 0 if self.include_background else 1
         losses, kept = losses[:, first:], kept[:, first:]
         mean = torch.where(kept, losses, 0).sum() / kept.sum().clamp(min=1)
@@ -124,13 +127,7 @@ def check_labels(ddf: Tensor, moving_label: Tensor, fixed_label: Tensor, num_lab
         raise ValueError(f"the ddf has size {list(ddf.shape[2:])} and fixed_label {list(fixed_label.shape[2:])}.")
     for name, label in (("moving_label", moving_label), ("fixed_label", fixed_label)):
         if int(label.max()) >= num_labels:
-            raise ValueError(f"{name} holds {int(label.max())}, num_labels is {num_labels}; remap or raise it.")
-
-
-def holds(label: Tensor, num_labels: int) -> Tensor:
-    """Which labels each map (B, 1, *S) has: (B, L) boolean."""
-    counts = [torch.bincount(bins(item.flatten(), num_labels), minlength=num_labels + 1) for item in label]
-    return torch.stack(counts)[:, :num_labels] > 0
+            raise RegInputError(f"{name} holds {int(label.max())}, num_labels is {num_labels}; remap or raise it.")
 
 
 def bins(label: Tensor, num_labels: int) -> Tensor:

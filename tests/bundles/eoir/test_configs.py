@@ -7,17 +7,30 @@ import sys
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.errors import sentence_of
+from common.losses import LandmarkLoss
 from common.phantom import write_phantom
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "bundles" / "eoir" / "configs"
-OVERLAYS = ["abdomen_ct", "acdc", "evaluate", "half_resolution", "lumir", "malc", "multi_gpu_train", "oasis"]
+OVERLAYS = [
+    "abdomen_ct",
+    "acdc",
+    "evaluate",
+    "half_resolution",
+    "keypoints",
+    "lumir",
+    "malc",
+    "multi_gpu_train",
+    "oasis",
+]
+OVERLAYS += ["semi_supervised"]
 SHORT = {"max_epochs": 1, "steps_per_epoch": 2, "val_interval": 1, "channels": 4, "kernel_sizes": [5, 3, 3, 3, 3]}
 
 
@@ -113,6 +126,49 @@ def test_the_same_seed_and_data_give_the_same_weights(bundle, dataset, tmp_path)
     run(copy, dataset, "train", **SHORT)
     first, second = (torch.load(b / "models" / "model.pt", weights_only=True) for b in (bundle, copy))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def with_keypoints(tmp_path_factory, dataset) -> Path:
+    """The data set, each subject with the centers of the first nine structures as landmarks."""
+    copy = tmp_path_factory.mktemp("keypoints") / "data"
+    shutil.copytree(dataset, copy)
+    content = json.loads((copy / "datalist.json").read_text())
+    for item in content["training"]:
+        label = nib.load(copy / item["label"]).get_fdata()
+        centers = [np.argwhere(label == value).mean(axis=0) for value in range(1, 10)]
+        item["keypoints"] = item["image"].replace("images", "keypoints").replace(".nii.gz", ".csv")
+        (copy / item["keypoints"]).parent.mkdir(exist_ok=True)
+        np.savetxt(copy / item["keypoints"], centers, delimiter=",")
+    (copy / "datalist.json").write_text(json.dumps(content))
+    return copy
+
+
+def losses_of(monkeypatch) -> list[float]:
+    """Every value that the landmark loss will give."""
+    seen, forward = [], LandmarkLoss.forward
+    monkeypatch.setattr(LandmarkLoss, "forward", lambda *a: seen.append(forward(*a)) or seen[-1])
+    return seen
+
+
+@pytest.mark.parametrize("batch_size", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_landmarks_of_a_datalist_train(bundle, with_keypoints, tmp_path, monkeypatch, batch_size):
+    """Six steps on nothing but the landmarks bring them nearer."""
+    copy, seen = tmp_path / "eoir", losses_of(monkeypatch)
+    shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("eval", "models"))
+    alone = {"similarity_weight": 0.0, "smooth_weight": 0.0, "learning_rate": 0.01, "kernel_sizes": None}
+    size = {"batch_size": batch_size, "steps_per_epoch": 6 * batch_size}
+    run(copy, with_keypoints, "train", "keypoints", **SHORT | alone | size)
+    values = [float(v.detach()) for v in seen]
+    assert len(values) == 6 and all(v > 0 for v in values) and sum(values[-2:]) < sum(values[:2])
+
+
+def test_labels_of_a_datalist_train(bundle, dataset, tmp_path):
+    copy = tmp_path / "eoir"
+    shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("eval", "models"))
+    workflow = run(copy, dataset, "train", "semi_supervised", **SHORT | {"steps_per_epoch": 1})
+    loss = workflow.parser.get_parsed_content("loss")
+    assert loss.num_labels == 21 and loss.dice_weight == 1 and (copy / "models" / "model.pt").is_file()
 
 
 def test_evaluation_writes_a_row_a_pair(bundle, dataset):

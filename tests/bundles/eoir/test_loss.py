@@ -2,9 +2,12 @@ import pytest
 import torch
 from eoir_bundle.loss import EOIRLoss, halve, pad_end
 from eoir_bundle.network import EOIR, Levels
+from monai.losses import DiceLoss
 from scipy.ndimage import gaussian_filter, zoom
+from torch.nn import functional as F
 
 from common.losses import GradientLoss
+from common.spatial import warp
 
 
 def identity_levels(size: tuple[int, ...], count: int) -> Levels:
@@ -90,3 +93,69 @@ def test_a_step_against_the_gradient_lowers_the_loss():
     before.backward()
     optimizer.step()
     assert float(loss(network.pyramid(image), pair)) < float(before)
+
+
+def labelled_case(size: tuple[int, ...], padded: tuple[int, ...], labels: int, batch: int = 2):
+    """Fields of three levels on a padded grid, requiring gradients, and a pair with random blobs of labels."""
+    torch.manual_seed(0)
+    fields = [torch.randn(batch, len(size), *[n // 2**k for n in padded]).requires_grad_() for k in range(3)]
+    blobs = F.interpolate(torch.rand(batch, labels, *[4] * len(size)), size).argmax(1, keepdim=True)
+    pair = {"moving": torch.rand(batch, 1, *size), "fixed": torch.rand(batch, 1, *size)}
+    return Levels([f.detach() for f in fields], fields), pair | {"moving_label": blobs, "fixed_label": blobs.flip(2)}
+
+
+def published_overlap(levels: Levels, pair: dict[str, torch.Tensor], labels: int) -> torch.Tensor:
+    """The one-hot maps of all labels as channels, padded, blurred and halved together."""
+    moving, fixed = (F.one_hot(pair[k][:, 0], labels).movedim(-1, 1).float() for k in ("moving_label", "fixed_label"))
+    total = torch.zeros(())
+    for k, ddf in enumerate(levels.ddf):
+        step = pad_end if k == 0 else halve
+        moving, fixed = step(moving, ddf.shape[2:]), step(fixed, ddf.shape[2:])
+        total = total + 0.5**k * DiceLoss()(warp(moving, ddf, padding_mode="zeros"), fixed)
+    return total
+
+
+@pytest.mark.parametrize(("size", "padded"), [((16, 16), (16, 16)), ((13, 14, 10), (16, 16, 12))])
+@pytest.mark.parametrize(("labels", "present"), [(3, 3), (9, 9), (9, 5)])
+def test_overlap_by_chunks_is_that_of_all_one_hot_maps(size, padded, labels, present):
+    levels, pair = labelled_case(size, padded, present)
+    loss = EOIRLoss(similarity_weight=0, smooth_weight=0, dice_weight=1, num_labels=labels)
+    found, expected = loss(levels, pair), published_overlap(levels, pair, labels)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    for ours, theirs in zip(*(torch.autograd.grad(x, levels.ddf) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-8)
+
+
+def test_landmarks_add_their_weighted_distance_in_mm():
+    """One voxel of 2 mm off, with weight 0.5."""
+    points = torch.tensor([[[4.0, 5.0]]])
+    pair = a_pair((16, 16)) | {"fixed_keypoints": points, "moving_keypoints": points + torch.tensor([1.0, 0.0])}
+    loss = EOIRLoss(similarity_weight=0, smooth_weight=0, landmark_weight=0.5, spacing_mm=(2.0, 3.0))
+    assert float(loss(identity_levels((16, 16), 2), pair)) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("weight", "part"), [("dice_weight", "moving_label"), ("landmark_weight", "moving_keypoints")])
+def test_data_without_what_a_weight_needs_are_named(weight, part):
+    pair = {key: image for key, image in a_pair((16, 16)).items() if "label" not in key}
+    with pytest.raises(ValueError, match=f"a training pair has no {part}"):
+        EOIRLoss(**{weight: 1.0})(identity_levels((16, 16), 1), pair)
+
+
+def kept_bytes(labels: int) -> int:
+    """What the loss keeps for its backward pass."""
+    levels, pair = labelled_case((16, 16, 16), (16, 16, 16), labels)
+    loss = EOIRLoss(similarity_weight=0, smooth_weight=0, dice_weight=1, num_labels=labels)
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss(levels, pair)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_what_the_loss_keeps_does_not_grow_with_one_hot_maps():
+    """A one-hot map of 16 voxels a side and a batch of 2 has 32 KiB; 36 more labels would be 1 MiB at least."""
+    assert kept_bytes(40) - kept_bytes(4) < 36 * 2**10
