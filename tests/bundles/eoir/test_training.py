@@ -1,0 +1,156 @@
+"""What happens to real runs of train.json: kills, damage, several processes, other precisions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.checkpoint import load_checkpoint
+from common.phantom import write_phantom
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = "bundles/eoir/configs"
+SHORT = {"max_epochs": 4, "steps_per_epoch": 3, "val_interval": 2, "channels": 4, "kernel_sizes": [5, 3, 3, 3, 3]}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """Eight phantoms: three for training, and three pairs of others, an odd number, for validation."""
+    folder = write_phantom(tmp_path_factory.mktemp("phantom"), subjects=8, size=(32, 32, 32)).parent
+    content = json.loads((folder / "datalist.json").read_text())
+    pairs = content["validation"] + content["testing"]
+    content["validation"] = (pairs * 3)[:3]
+    content["testing"] = []
+    (folder / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+def command(dataset: Path, out: Path, *overlays: str, launcher: tuple[str, ...] = (), **overrides) -> list[str]:
+    files = [f"{CONFIGS}/train.json", *overlays]
+    settings = SHORT | {"dataset_dir": dataset, "ckpt_dir": out / "models", "output_dir": out / "eval"} | overrides
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    return [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", str(files), *words]
+
+
+def run(*arguments, **overrides) -> subprocess.CompletedProcess:
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command(*arguments, **overrides), cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def kill_after(checkpoint: Path, words: list[str]) -> None:
+    """Start a run and kill it with SIGKILL while it works on the epoch after ``checkpoint``."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=environment
+    )
+    while not checkpoint.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # loader workers too
+    process.wait()
+
+
+def weights(out: Path, name: str = "model.pt") -> dict[str, torch.Tensor]:
+    return load_checkpoint(out / "models" / name)
+
+
+def assert_equal_runs(first: Path, second: Path) -> None:
+    """Bitwise: the newest checkpoint (weights, optimizer, schedule, best metric) and the best weights."""
+    for name in ("model.pt", "last.pt", "checkpoints/epoch_00004.pt"):
+        assert digest(weights(first, name)) == digest(weights(second, name)), name
+
+
+def digest(value) -> str:
+    """Every bit of a nest of containers."""
+    if isinstance(value, torch.Tensor):
+        return str((value.dtype, tuple(value.shape), value.contiguous().numpy().tobytes()))
+    if isinstance(value, dict):
+        return str({key: digest(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return str([digest(item) for item in value])
+    return repr(value)
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory) -> Path:
+    """A run that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole")
+    done = run(dataset, out, lr_decay_power=0.9)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)], ids=["no workers", "two workers"])
+def test_a_killed_and_resumed_run_is_bitwise_one_that_was_not(whole, dataset, tmp_path, workers):
+    settings = {"lr_decay_power": 0.9, "num_workers": workers}
+    kill_after(tmp_path / "models/checkpoints/epoch_00002.pt", command(dataset, tmp_path, **settings))
+    done = run(dataset, tmp_path, resume=True, **settings)
+    assert done.returncode == 0 and "going on after epoch 2 of 4" in done.stdout + done.stderr, done.stderr[-2000:]
+    assert_equal_runs(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_another_seed_gives_other_weights(whole, dataset, tmp_path):
+    assert run(dataset, tmp_path, lr_decay_power=0.9, seed=1).returncode == 0
+    assert digest(weights(whole)) != digest(weights(tmp_path))
+
+
+@pytest.mark.slow
+def test_an_early_stop_holds_after_a_resume(dataset, tmp_path):
+    """A step of zero never improves: the second validation is the first one of waiting."""
+    settings = {"learning_rate": 0, "val_interval": 1, "patience": 1}
+    assert run(dataset, tmp_path, **settings).returncode == 0
+    assert not (tmp_path / "models/checkpoints/epoch_00003.pt").exists()
+    again = run(dataset, tmp_path, resume=True, **settings)
+    assert again.returncode == 0 and "nothing is left to do" in again.stdout + again.stderr
+    assert {p.name for p in (tmp_path / "models/checkpoints").iterdir()} == {"epoch_00001.pt", "epoch_00002.pt"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"precision": "float16"}, {"accumulate": 2}], ids=str)
+def test_other_precisions_and_accumulation_train(whole, dataset, tmp_path, settings):
+    done = run(dataset, tmp_path, max_epochs=2, **settings)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights(tmp_path).values())
+    said = (done.stdout + done.stderr).count("float16 needs CUDA")
+    assert said == (1 if settings.get("precision") == "float16" else 0)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(dataset, tmp_path):
+    (tmp_path / "models").touch()
+    done = run(dataset, tmp_path)
+    assert done.returncode != 0 and "cannot be written to" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_as_one(dataset, tmp_path):
+    """Three pairs in batches of two and three pairs to validate, which two ranks share unevenly; plain gradient descent,
+    because Adam turns rounding errors of small gradients into whole steps."""
+    overlay = tmp_path / "sgd.json"
+    optimizer = {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.1}
+    overlay.write_text(json.dumps({"optimizer": optimizer}))
+    settings = {"max_epochs": 1, "val_interval": 1, "steps_per_epoch": 3}
+    one = run(dataset, tmp_path / "one", str(overlay), batch_size=2, **settings)
+    two = run(
+        dataset,
+        tmp_path / "two",
+        f"{CONFIGS}/multi_gpu_train.json",
+        str(overlay),
+        launcher=("-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"),
+        **settings,
+    )
+    assert one.returncode == 0, one.stderr[-2000:]
+    assert two.returncode == 0, two.stderr[-2000:]
+    for name, expected in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], expected, rtol=1e-3, atol=1e-5)
+    assert len(metrics_said(one)) == 1 and metrics_said(one) == metrics_said(two)  # the other rank is silent
+
+
+def metrics_said(done: subprocess.CompletedProcess) -> list[str]:
+    return [line.split("Metrics -- ")[1] for line in (done.stdout + done.stderr).splitlines() if "Metrics -- " in line]
