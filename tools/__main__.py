@@ -16,9 +16,11 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="To
 data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and memory; csv files whose names carry the device.")
+report = typer.Typer(no_args_is_help=True, help="Draw pictures from the csv files of benchmarks.")
 app.add_typer(data, name="data")
 data.add_typer(prepare, name="prepare")
 app.add_typer(benchmark, name="benchmark")
+benchmark.add_typer(report, name="report")
 
 Out = Annotated[str, typer.Option(help="folder to write into")]
 
@@ -114,6 +116,18 @@ def evaluate(
         ndv_in_moving=ndv_in_moving,
         sdlogj_in_mask=sdlogj_in_mask,
     )
+
+
+@report.command("eoir")
+def draw_eoir(
+    results: Annotated[str, typer.Option(help="folder of eoir-*.csv")] = "results",
+    out: Annotated[str, typer.Option(help="folder for the pictures")] = "docs",
+) -> None:
+    """Dice against multiply-adds and against smoothness, a picture for each data set."""
+    from .report_eoir import report_eoir
+
+    for path in report_eoir(Path(results), Path(out)):
+        print(path)
 
 
 @app.command()
