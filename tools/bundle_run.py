@@ -47,7 +47,17 @@ class BundleRun:
                 f"{self.configs[0]} has no {', '.join(lacking)}, expected the ids {', '.join(SET_HERE)}; see a bundle "
                 "of this collection."
             )
+        self.check_overrides(parser)
         self.check_weights(parser)
+
+    def check_overrides(self, parser: ConfigParser) -> None:
+        """Raise RegInputError for an id that no part of the config would read: MONAI takes any."""
+        for key in self.overrides or {}:
+            parent = key.rpartition("::")[0] or key
+            if parent not in parser:
+                raise RegInputError(
+                    f"the override of '{key}' was given, but {self.configs[0]} has no '{parent}'; correct the id."
+                )
 
     def check_weights(self, parser: ConfigParser) -> None:
         """Raise RegInputError if the config names weights that are not there."""
