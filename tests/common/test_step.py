@@ -118,16 +118,43 @@ def test_a_step_with_one_bad_batch_among_several_is_skipped_whole():
 
 
 def test_the_network_runs_in_the_precision_and_the_weights_stay_float32():
-    engine, step = trainer([1.0], precision="bfloat16")
-    (output,) = step(engine, torch.full((1, 1), 1.00390625))  # 1 + 2**-8 is no bfloat16 number
+    engine, _ = trainer([1.0])
+    guarded = GuardedStep()
+    guarded.dtype = torch.bfloat16  # what a GPU gets; the mechanism is the same here
+    engine.state.iteration = 1
+    (output,) = guarded(engine, torch.full((1, 1), 1.00390625))  # 1 + 2**-8 is no bfloat16 number
     assert output["pred"].dtype == torch.bfloat16 and float(output["pred"].detach()) == 1
     assert engine.network.weight.dtype == torch.float32 and float(engine.network.weight.detach()) == pytest.approx(0.9)
 
 
-def test_half_precision_on_the_cpu_is_said_and_replaced(caplog):
-    guarded = GuardedStep(precision="float16", device="cpu")
-    assert guarded.dtype == torch.bfloat16 and not guarded.scaler.is_enabled()
-    assert caplog.text.count("needs CUDA") == 1
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_the_cpu_stays_with_float32_and_says_so_once(precision, caplog):
+    guarded = GuardedStep(precision=precision, device="cpu")
+    assert guarded.dtype == torch.float32 and not guarded.scaler.is_enabled()
+    assert caplog.text.count(f"precision {precision} is for GPUs") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_trains_on_a_gpu(precision):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1)).cuda()
+    trainer = SupervisedTrainer(
+        device=torch.device("cuda"),
+        max_epochs=300,
+        train_data_loader=DataLoader(torch.rand(8, 3), batch_size=8),
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), lr=0.01),
+        loss_function=lambda pred, pair: (pred.float() - pair["target"]).square().mean(),
+        prepare_batch=lambda batch, device, _: (
+            batch.to(device),
+            {"target": batch.sum(1, keepdim=True).to(device)},
+        ),
+        iteration_update=GuardedStep(precision=precision, device="cuda"),
+        decollate=False,
+    )
+    trainer.run()
+    assert float(trainer.state.output[0]["loss"]) < 1e-2
 
 
 @pytest.mark.parametrize(

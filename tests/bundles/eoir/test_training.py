@@ -113,12 +113,12 @@ def test_an_early_stop_holds_after_a_resume(dataset, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"precision": "float16"}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{"precision": "float16"}, {"accumulate": 2}], ids=str)
 def test_other_precisions_and_accumulation_train(whole, dataset, tmp_path, settings):
     done = run(dataset, tmp_path, max_epochs=2, **settings)
     assert done.returncode == 0, done.stderr[-2000:]
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights(tmp_path).values())
-    said = (done.stdout + done.stderr).count("float16 needs CUDA")
+    said = (done.stdout + done.stderr).count("float16 is for GPUs")
     assert said == (1 if settings.get("precision") == "float16" else 0)
 
 
@@ -130,8 +130,10 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(dataset, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_and_score_as_one(dataset, tmp_path):
-    """Three pairs in batches of two and three pairs to validate, which two ranks share unevenly; plain gradient descent,
-    because Adam turns rounding errors of small gradients into whole steps."""
+    """Three pairs in batches of two and three pairs to validate, which two ranks share unevenly.
+
+    Plain gradient descent, because Adam turns rounding errors of small gradients into whole steps.
+    """
     overlay = tmp_path / "sgd.json"
     optimizer = {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.1}
     overlay.write_text(json.dumps({"optimizer": optimizer}))
