@@ -85,6 +85,21 @@ def eoir(
     print(benchmark_eoir(Path(out), sweep, depth, width, weights, command=command_line()))
 
 
+@benchmark.command()
+def training(
+    out: Out = "results",
+    kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
+    damages: Annotated[int, typer.Option(help="damaged copies of a checkpoint")] = 305,
+    steps: Annotated[int, typer.Option(help="over which memory is watched")] = 2000,
+    seed: Annotated[int, typer.Option(help="of moments and bits")] = 0,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """What a training run survives: kills, damaged checkpoints; whether it repeats itself and leaks."""
+    from .benchmark_training import benchmark_training
+
+    print(benchmark_training(Path(out), kills, damages, steps, seed, threads=threads, command=command_line()))
+
+
 @app.command()
 def evaluate(
     dataset_dir: Annotated[str, typer.Option(help="prepared data set, with labels or keypoints")],
@@ -116,6 +131,26 @@ def evaluate(
         ndv_in_moving=ndv_in_moving,
         sdlogj_in_mask=sdlogj_in_mask,
     )
+
+
+@benchmark.command()
+def linearity(
+    weights: Annotated[str, typer.Option(help="model.pt of a trained EOIR")],
+    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
+    overlay: Annotated[list[str] | None, typer.Option(help="over train.json, as in training; may be repeated")] = None,
+    depth: Annotated[int | None, typer.Option(help="encoder layers; default the configuration's")] = None,
+    channels: Annotated[int | None, typer.Option(help="start channels; default the configuration's")] = None,
+    seed: Annotated[int, typer.Option(help="of the untrained network")] = 0,
+    results: Annotated[str, typer.Option(help="folder for the csv")] = "results",
+    out: Annotated[str, typer.Option(help="folder for the picture")] = "docs",
+) -> None:
+    """How locally linear EOIR's features are before and after training: a heat map and its numbers."""
+    from .linearity_eoir import linearity_eoir
+
+    network = {"dataset_dir": dataset_dir, "overlays": overlay or (), "depth": depth, "channels": channels}
+    folders = Path(results), Path(out)
+    for path in linearity_eoir(*folders, Path(weights), **network, seed=seed, command=command_line()):
+        print(path)
 
 
 @report.command("eoir")
