@@ -62,6 +62,24 @@ def lncc(
 
 
 @benchmark.command()
+def dice(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid, as 160x192x224")] = "160x192x224",
+    labels: Annotated[str, typer.Option(help="numbers of labels, as 4,36")] = "36",
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 1,
+    warmup: Annotated[int, typer.Option(help="runs before them")] = 0,
+    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Soft Dice of many labels without one-hot maps, beside MONAI's DiceLoss on them."""
+    from .benchmark_dice import benchmark_dice
+
+    grid, counts = tuple(numbers(size, "x", "--size")), numbers(labels, ",", "--labels")
+    stack = {"warmup": warmup, "threads": threads, "device": device}
+    print(benchmark_dice(Path(out), grid, counts, runs, **stack, command=command_line()))
+
+
+@benchmark.command()
 def eoir(
     out: Out = "results",
     dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
@@ -215,7 +233,7 @@ def command_line() -> str:
     words, private = ["regbundles"], False
     for word in sys.argv[1:]:
         words.append(Path(word).name if private else word)
-        private = word in ("--dataset-dir", "--out", "--work", "--weights")
+        private = word in ("--dataset-dir", "--out", "--results", "--work", "--weights")
     return shlex.join(words)
 
 

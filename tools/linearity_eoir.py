@@ -228,7 +228,8 @@ def caption_of(dataset: str, rows: Sequence[dict], images: int) -> str:
     numbers = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     return (
         f"{dataset}: mean over the foreground of {images} validation images: {numbers}. "
-        f"R² of a linear fit in {2 * RADIUS + 1} voxels a side, averaged over channels (our measure)."
+        "Above, the channel that varies most;\n"
+        f"below, R² of a linear fit in {2 * RADIUS + 1} voxels a side (our measure), averaged over the channels."
     )
 
 
@@ -245,7 +246,7 @@ def draw(panels: Sequence[Panel], caption: str) -> Figure:
         for axis in (top, bottom):
             axis.set_xticks([])
             axis.set_yticks([])
-    bar = figure.colorbar(shown, ax=axes[1].tolist(), fraction=0.02, pad=0.01)
+    bar = figure.colorbar(shown, ax=axes.ravel().tolist(), fraction=0.02, pad=0.01, shrink=0.5, anchor=(0, 0.1))
     bar.ax.tick_params(labelsize=6.5)
     bar.set_label("local linearity", fontsize=7)
     figure.supxlabel(caption, fontsize=6.5, color="0.3")

@@ -163,6 +163,7 @@ def test_landmarks_of_a_datalist_train(bundle, with_keypoints, tmp_path, monkeyp
     assert len(values) == 6 and all(v > 0 for v in values) and sum(values[-2:]) < sum(values[:2])
 
 
+@pytest.mark.slow
 def test_labels_of_a_datalist_train(bundle, dataset, tmp_path):
     copy = tmp_path / "eoir"
     shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("eval", "models"))
