@@ -8,16 +8,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from common.errors import RegInputError
 from common.metrics import dice
+from common.spatial import warp
 from common.transform_files import write_displacement
 from tools.__main__ import app, ranges
 from tools.evaluate import evaluate
 from tools.methods import parse_methods
 
-from .golden_dataset import CASES, EXPECTED, landmarks_inside, pair_name, write_golden
+from .golden_dataset import CASES, EXPECTED, arrays, landmarks_inside, pair_name, write_golden
 
 LABELS = EXPECTED["labels"]
 
@@ -117,6 +119,22 @@ def test_landmark_errors_equal_the_challenge(challenge, case, method, column, ke
     expected = np.array(expect(case, key))[landmarks_inside(case)].mean()
     row = next(r for r in table(challenge, "pairs.csv") if (r["method"], r["pair"]) == (method, pair_name(case)))
     assert float(row[column]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_linear_dice_is_that_of_the_largest_warped_one_hot_map(challenge, case):
+    """TransMorph's way with the collection's image warp and numpy; the nearest warp scores otherwise."""
+    found = arrays(case)
+    ddf = torch.from_numpy(found["disp"].astype(np.float64)).movedim(-1, 0)[None]
+    channels = F.one_hot(torch.from_numpy(found["moving_seg"]).long()).movedim(-1, 0)[None].double()
+    warped = warp(channels, ddf, padding_mode="zeros")[0].argmax(0).numpy()
+    rows = [r for r in table(challenge, "labels.csv") if (r["method"], r["pair"]) == ("given", pair_name(case))]
+    for row in rows:
+        ours, theirs = ((x == int(row["label"])) for x in (warped, found["fixed_seg"]))
+        if row["dice_linear"]:
+            expected = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
+            assert float(row["dice_linear"]) == pytest.approx(expected, abs=2e-3)  # exact halves: float ties
+    assert any(row["dice_linear"] != row["dice"] for row in rows)
 
 
 @pytest.mark.parametrize("case", CASES)
