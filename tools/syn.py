@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from common.errors import RegEnvError, RegNumericsError
 from common.files import save_atomically
-from common.transform_files import read_displacement, write_displacement
+from common.transform_files import read_composite, read_displacement, write_displacement
 
 from .predictions import FIELD, TIMES, Folder, Pair
 
@@ -73,13 +75,15 @@ def load_ants() -> ModuleType:
 
 
 def the_field(files: Sequence[str], pair: Pair) -> str:
-    """The one file of a transform without an affine stage."""
-    if len(files) != 1 or not files[0].endswith(".nii.gz"):
+    """The displacement field of a transform; beside it ANTs writes the affine that it was told, the identity."""
+    field, *affines = files or [""]
+    matrices = [read_composite(path).initial for path in affines]
+    if not field.endswith("Warp.nii.gz") or not all(np.allclose(m, np.eye(len(m)), atol=1e-6) for m in matrices):
         raise RegNumericsError(
-            f"SyN of {pair.name} returned {[Path(file).name for file in files]}, expected one displacement field; "
-            "look at the images."
+            f"SyN of {pair.name} returned {[Path(file).name for file in files]}, expected a displacement field and at "
+            "most identities; look at the images."
         )
-    return files[0]
+    return field
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:

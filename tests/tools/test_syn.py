@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -60,10 +61,21 @@ def test_fields_and_seconds_lie_where_inference_puts_them(pair, tmp_path, monkey
     assert folder.seconds(pair) == float(rows[0]["seconds"]) >= 0
 
 
-def test_an_affine_that_nobody_asked_for_is_refused(pair, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ants", fake_ants(lambda prefix: ["1Warp.nii.gz", "0GenericAffine.mat"]))
-    with pytest.raises(RegNumericsError, match="expected one displacement field"):
-        SyN().run([pair], tmp_path / "out")
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_affine_passes_if_it_is_the_identity(pair, tmp_path, monkeypatch, moved):
+    def files_of(prefix):
+        transform = sitk.AffineTransform(3)
+        transform.SetTranslation((float(moved), 0.0, 0.0))
+        sitk.WriteTransform(transform, f"{prefix}0GenericAffine.mat")
+        write_displacement(f"{prefix}1Warp.nii.gz", torch.ones(1, 3, *pair.fixed_grid.size), AFFINE)
+        return [f"{prefix}1Warp.nii.gz", f"{prefix}0GenericAffine.mat"]
+
+    monkeypatch.setitem(sys.modules, "ants", fake_ants(files_of))
+    if moved:
+        with pytest.raises(RegNumericsError, match="at most identities"):
+            SyN().run([pair], tmp_path / "out")
+    else:
+        assert (SyN().run([pair], tmp_path / "out").file(pair)).is_file()
 
 
 @pytest.mark.reference
