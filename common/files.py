@@ -42,8 +42,9 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path | str) -> None:
     """Make ``folder`` and raise RegEnvError unless a file can be written into it; leaves no file."""
+    folder = Path(folder)
     probe = folder / f".{os.getpid()}.writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)

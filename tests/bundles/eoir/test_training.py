@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -122,10 +123,33 @@ def test_other_precisions_and_accumulation_train(whole, dataset, tmp_path, setti
     assert said == (1 if settings.get("precision") == "float16" else 0)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(dataset, tmp_path):
-    (tmp_path / "models").touch()
+@pytest.mark.parametrize("folder", ["models", "eval"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(dataset, tmp_path, folder):
+    (tmp_path / folder).touch()
     done = run(dataset, tmp_path)
     assert done.returncode != 0 and "cannot be written to" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_leaves_no_stump_and_the_run_goes_on_later(dataset, tmp_path):
+    """A limit on the size of files is the full disk that needs no other user's rights."""
+    words = command(dataset, tmp_path, channels=8, max_epochs=2, val_interval=1)
+    limited = ["bash", "-c", 'ulimit -f 300; exec "$@"', "-", *words]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and "could not be written" in done.stderr.splitlines()[-1]
+    assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+    again = run(dataset, tmp_path, channels=8, max_epochs=2, val_interval=1, resume=True)
+    assert again.returncode == 0 and (tmp_path / "models/checkpoints/epoch_00002.pt").is_file()
+
+
+@pytest.mark.reference
+def test_a_run_is_tracked_by_mlflow(dataset, tmp_path):
+    pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[tracking]'")
+    done = run(dataset, tmp_path, max_epochs=2, val_interval=1, tracking="mlflow")
+    assert done.returncode == 0, done.stderr[-2000:]
+    with sqlite3.connect(tmp_path / "eval" / "mlruns.db") as database:
+        counts = dict(database.execute("select key, count(*) from metrics group by key"))
+    assert counts["train_loss"] == 6 and counts["val_dice"] == 2
 
 
 @pytest.mark.slow
