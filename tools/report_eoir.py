@@ -136,14 +136,13 @@ def run_of(row: dict[str, str]) -> Run:
 
 
 def draw_sweep(sweep: Sweep) -> Figure:
-    """Both panels and the caption; the right one stays empty without two smoothness weights of one network."""
-    figure = Figure(figsize=(7.4, 3.5), layout="constrained")
+    """Both panels and the caption; without two smoothness weights of one network the left one alone."""
+    smoothness = smoothness_curves(sweep.runs)
+    figure = Figure(figsize=(7.4 if smoothness else 4.6, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
-    cost, smoothness = figure.subplots(1, 2, sharey=True)
-    notes = {
-        cost: draw_cost(cost, depth_curves(sweep.runs)),
-        smoothness: draw_smoothness(smoothness, smoothness_curves(sweep.runs)),
-    }
+    cost, *other = figure.subplots(1, 2 if smoothness else 1, sharey=True, squeeze=False)[0]
+    notes = {cost: draw_cost(cost, depth_curves(sweep.runs))}
+    notes |= {axes: draw_smoothness(axes, smoothness) for axes in other}
     for axes in notes:
         if notes[axes]:
             axes.legend(fontsize=7.5, frameon=False, loc="best")

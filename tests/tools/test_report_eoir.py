@@ -49,6 +49,12 @@ def test_markers_name_layers_parameters_and_weights(path):
     assert [text.get_text() for text in smoothness.texts] == ["0.5", "1"]
 
 
+def test_without_smoothness_weights_there_is_one_panel(path):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    assert len(draw_sweep(read_sweeps(path)[0]).axes) == 1
+
+
 def test_the_later_of_two_rows_counts(path):
     append(path, a_row(2, 4, 1.0, 0.9))
     assert [run.dice for run in read_sweeps(path)[0].runs if run.channels == 4] == [0.9]
