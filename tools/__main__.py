@@ -118,6 +118,23 @@ def training(
     print(benchmark_training(Path(out), kills, damages, steps, seed, threads=threads, command=command_line()))
 
 
+@benchmark.command()
+def inference(
+    out: Out = "results",
+    bundle: Annotated[str, typer.Option(help="folder under bundles/")] = "eoir",
+    size: Annotated[str, typer.Option(help="of the large pair")] = "160x192x224",
+    overlay: Annotated[list[str] | None, typer.Option(help="over inference.json; may be repeated")] = None,
+    repeats: Annotated[int, typer.Option(help="registrations over which memory is watched; 0 for none")] = 500,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """Peak memory and seconds of one registration, and the growth of memory over many."""
+    from .benchmark_inference import benchmark_inference
+
+    grid, overlays = tuple(numbers(size, "x", "--size")), ("", *(overlay or ("half_resolution.json",)))
+    line = command_line()
+    print(benchmark_inference(Path(out), bundle, grid, overlays, repeats, threads=threads, command=line))
+
+
 @app.command()
 def evaluate(
     dataset_dir: Annotated[str, typer.Option(help="prepared data set, with labels or keypoints")],
@@ -160,7 +177,7 @@ def linearity(
     channels: Annotated[int | None, typer.Option(help="start channels; default the configuration's")] = None,
     seed: Annotated[int, typer.Option(help="of the untrained network")] = 0,
     results: Annotated[str, typer.Option(help="folder for the csv")] = "results",
-    out: Annotated[str, typer.Option(help="folder for the picture")] = "docs",
+    out: Annotated[str, typer.Option(help="folder for the picture")] = "bundles/eoir/docs",
 ) -> None:
     """How locally linear EOIR's features are before and after training: a heat map and its numbers."""
     from .linearity_eoir import linearity_eoir
@@ -174,7 +191,7 @@ def linearity(
 @report.command("eoir")
 def draw_eoir(
     results: Annotated[str, typer.Option(help="folder of eoir-*.csv")] = "results",
-    out: Annotated[str, typer.Option(help="folder for the pictures")] = "docs",
+    out: Annotated[str, typer.Option(help="folder for the pictures")] = "bundles/eoir/docs",
 ) -> None:
     """Dice against multiply-adds and against smoothness, a picture for each data set."""
     from .report_eoir import report_eoir
