@@ -122,27 +122,35 @@ class LoadWeights:
 
 
 class CheckpointBest:
-    """Handler of an evaluator: writes ``last.pt`` after each validation and ``model.pt`` whenever the metric rises.
+    """Handler of an evaluator: writes ``last.pt`` after each validation and ``model.pt`` whenever the metric improves.
 
     Both hold a plain state dict that loads with ``weights_only=True``. On several ranks the first one writes.
 
     Args:
         network: module to save.
         save_dir: folder to write into; made when needed.
-        metric: name of the engine's metric; higher is better.
+        metric: name of the engine's metric.
         best_name: file of the best weights.
         last_name: file of the newest weights.
+        lower_is_better: whether the metric is an error.
     """
 
     def __init__(
-        self, network: nn.Module, save_dir: str, metric: str, best_name: str = "model.pt", last_name: str = "last.pt"
+        self,
+        network: nn.Module,
+        save_dir: str,
+        metric: str,
+        best_name: str = "model.pt",
+        last_name: str = "last.pt",
+        lower_is_better: bool = False,
     ) -> None:
         self.network = network
         self.save_dir = Path(save_dir)
         self.metric = metric
         self.best_name = best_name
         self.last_name = last_name
-        self.best = float("-inf")
+        self.sign = -1 if lower_is_better else 1
+        self.best = float("-inf")  # times the sign: higher is better
 
     def attach(self, engine: Engine) -> None:
         """Save at the end of every evaluation."""
@@ -152,8 +160,8 @@ class CheckpointBest:
         """Save the network's present weights under the names that its metric earned."""
         value = float(engine.state.metrics[self.metric])
         self._save(self.last_name)
-        if not value <= self.best:  # a metric that is NaN (no labels) keeps the newest
-            self.best = value
+        if not self.sign * value <= self.best:  # a metric that is NaN (no labels) keeps the newest
+            self.best = self.sign * value
             self._save(self.best_name)
             logger.info("%s %.4f is the best so far: saved %s.", self.metric, value, self.save_dir / self.best_name)
 

@@ -93,27 +93,34 @@ class StartEpoch:
 
 
 class StopEarly:
-    """Handler of a trainer: ends the run once the evaluator's metric has not risen for ``patience`` validations.
+    """Handler of a trainer: ends the run once the evaluator's metric has not improved for ``patience`` validations.
 
     Args:
         evaluator: what validates.
-        metric: name of its metric; higher is better. One that is NaN (no labels) never ends a run.
+        metric: name of its metric. One that is NaN (no labels) never ends a run.
         patience: validations to wait; ``None`` never stops.
+        lower_is_better: whether the metric is an error.
     """
 
-    def __init__(self, evaluator: Engine, metric: str, patience: int | None = None) -> None:
+    def __init__(
+        self, evaluator: Engine, metric: str, patience: int | None = None, lower_is_better: bool = False
+    ) -> None:
         self.evaluator = evaluator
         self.metric = metric
         self.patience = patience
+        self.sign = -1 if lower_is_better else 1
         self.handler: EarlyStopping | None = None
 
     def attach(self, engine: Engine) -> None:
         """Watch the evaluator; name it after :class:`common.checkpoint.TrainingState`, whose past it heeds."""
         if self.patience is None:
             return
-        self.handler = EarlyStopping(self.patience, lambda e: float(e.state.metrics[self.metric]), engine)
+        self.handler = EarlyStopping(self.patience, self._score, engine)
         self.evaluator.add_event_handler(Events.COMPLETED, self.handler)
         engine.add_event_handler(Events.STARTED, self._start)
+
+    def _score(self, evaluator: Engine) -> float:
+        return self.sign * float(evaluator.state.metrics[self.metric])
 
     def _start(self, engine: Engine) -> None:
         if self.handler.counter >= self.patience:

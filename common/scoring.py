@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 from .files import save_atomically
-from .metrics import dice, ndv, sdlogj, warp_label
+from .metrics import dice, ndv, sdlogj, tre_mm, warp_label
 
-__all__ = ["MeanDice", "NonDiffeomorphicVolume", "PairMetric", "SDLogJ", "WritePairMetrics"]
+__all__ = ["MeanDice", "MeanTRE", "NonDiffeomorphicVolume", "PairMetric", "SDLogJ", "WritePairMetrics"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,24 @@ class MeanDice(PairMetric):
         moving, fixed = pair["moving_label"], pair["fixed_label"]
         labels = self.labels or [int(v) for v in fixed.unique() if v > 0]
         return float(dice(warp_label(moving, ddf), fixed, labels, moving).nanmean())
+
+
+class MeanTRE(PairMetric):
+    """Target registration error in mm, mean over the pair's landmarks, ``common.metrics.tre_mm``.
+
+    Args:
+        spacing_mm: voxel size of the grid that the pairs are on, per array axis.
+    """
+
+    def __init__(self, spacing_mm: Sequence[float]) -> None:
+        super().__init__()
+        self.spacing_mm = [float(s) for s in spacing_mm]
+
+    def of_pair(self, ddf: Tensor, pair: dict[str, Tensor]) -> float:
+        """Mean distance in mm, NaN for a pair without landmarks."""
+        if "fixed_keypoints" not in pair or "moving_keypoints" not in pair:
+            return float("nan")
+        return float(tre_mm(ddf, pair["fixed_keypoints"], pair["moving_keypoints"], self.spacing_mm))
 
 
 class SDLogJ(PairMetric):

@@ -30,6 +30,19 @@ def test_the_best_weights_stay_and_the_last_follow(tmp_path):
     assert loaded == {"model.pt": 2.0, "last.pt": 3.0} and len(list(tmp_path.iterdir())) == 2
 
 
+def test_of_an_error_the_lowest_is_the_best_after_a_resume_too(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    save = CheckpointBest(network, str(tmp_path), "val_dice", lower_is_better=True)
+    for weight, value in ((1.0, 5.0), (2.0, 3.0)):
+        nn.init.constant_(network.weight, weight)
+        save(evaluator_with(value))
+    resumed = CheckpointBest(network, str(tmp_path), "val_dice", lower_is_better=True)
+    resumed.load_state_dict(save.state_dict())
+    nn.init.constant_(network.weight, 3.0)
+    resumed(evaluator_with(4.0))
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 2
+
+
 def test_without_a_metric_the_newest_weights_are_kept(tmp_path):
     network = nn.Linear(1, 1, bias=False)
     save = CheckpointBest(network, str(tmp_path), "val_dice")

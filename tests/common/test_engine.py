@@ -76,10 +76,12 @@ def test_an_epochs_random_numbers_depend_on_seed_and_epoch_alone():
     assert draws_of_epochs(seed=6)[0] != whole
 
 
-def validated(values: list[float], patience: int | None, state: dict | None = None) -> tuple[int, StopEarly]:
+def validated(
+    values: list[float], patience: int | None, state: dict | None = None, **settings
+) -> tuple[int, StopEarly]:
     """Number of epochs that a run of as many validations as values lasts."""
     trainer, evaluator, past = Engine(lambda *_: None), Engine(lambda *_: None), iter(values)
-    stop = StopEarly(evaluator, "val_dice", patience)
+    stop = StopEarly(evaluator, "val_dice", patience, **settings)
 
     evaluator.add_event_handler(Events.STARTED, lambda e: e.state.metrics.update(val_dice=current[0]))
     current = [0.0]
@@ -100,6 +102,8 @@ def test_a_run_ends_after_patience_validations_without_a_rise():
     assert validated([0.1, 0.3, 0.2, 0.3, 0.9], patience=2)[0] == 4
     assert validated([0.1, 0.3, 0.2, 0.4, 0.9], patience=2)[0] == 5
     assert validated([0.3, 0.2, 0.1, 0.0], patience=None)[0] == 4
+    assert validated([0.3, 0.2, 0.1, 0.0], patience=2, lower_is_better=True)[0] == 4
+    assert validated([0.3, 0.4, 0.5, 0.0], patience=2, lower_is_better=True)[0] == 3
 
 
 def test_waiting_goes_on_in_a_resumed_run_and_a_stopped_one_stays_stopped(caplog):

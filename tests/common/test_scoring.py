@@ -5,7 +5,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from common.scoring import MeanDice, NonDiffeomorphicVolume, SDLogJ, WritePairMetrics
+from common.scoring import MeanDice, MeanTRE, NonDiffeomorphicVolume, SDLogJ, WritePairMetrics
 
 
 def shifted_pair() -> tuple[torch.Tensor, dict]:
@@ -34,6 +34,17 @@ def test_mean_dice_without_labels_is_nan_and_does_not_count():
     assert math.isnan(metric.compute())
     metric.update([{"pred": ddf, "label": pair}])
     assert metric.compute() == pytest.approx(1)
+
+
+def test_the_landmark_error_is_in_mm_of_the_grid_and_needs_landmarks():
+    """Two voxels apart along an axis of 1.5 mm voxels, of which the field takes one."""
+    ddf, _ = shifted_pair()
+    fixed = torch.tensor([[2.0, 3.0, 4.0], [4.0, 4.0, 4.0]])
+    pair = {"fixed_keypoints": fixed, "moving_keypoints": fixed + torch.tensor([2.0, 0.0, 0.0])}
+    metric = MeanTRE([1.5, 1, 1])
+    metric.update([{"pred": ddf, "label": pair}, {"pred": ddf, "label": {}}])
+    assert metric.values[0] == pytest.approx(1.5) and math.isnan(metric.values[1])
+    assert metric.compute() == pytest.approx(1.5)
 
 
 def test_regularity_metrics_are_zero_for_a_translation_and_see_a_reflection():

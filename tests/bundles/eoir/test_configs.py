@@ -134,14 +134,23 @@ def with_keypoints(tmp_path_factory, dataset) -> Path:
     copy = tmp_path_factory.mktemp("keypoints") / "data"
     shutil.copytree(dataset, copy)
     content = json.loads((copy / "datalist.json").read_text())
+    (copy / "keypoints").mkdir()
     for item in content["training"]:
-        label = nib.load(copy / item["label"]).get_fdata()
-        centers = [np.argwhere(label == value).mean(axis=0) for value in range(1, 10)]
-        item["keypoints"] = item["image"].replace("images", "keypoints").replace(".nii.gz", ".csv")
-        (copy / item["keypoints"]).parent.mkdir(exist_ok=True)
-        np.savetxt(copy / item["keypoints"], centers, delimiter=",")
+        item["keypoints"] = write_centers(copy, item["label"])
+    for pair in content["validation"]:
+        for role in ("fixed", "moving"):
+            pair[f"{role}_keypoints"] = write_centers(copy, pair[f"{role}_label"])
     (copy / "datalist.json").write_text(json.dumps(content))
     return copy
+
+
+def write_centers(folder: Path, label: str) -> str:
+    """Write the landmarks of a label map; the file's name in the datalist."""
+    values = nib.load(folder / label).get_fdata()
+    centers = [np.argwhere(values == value).mean(axis=0) for value in range(1, 10)]
+    name = label.replace("labels", "keypoints").replace(".nii.gz", ".csv")
+    np.savetxt(folder / name, centers, delimiter=",")
+    return name
 
 
 def losses_of(monkeypatch) -> list[float]:
@@ -158,7 +167,12 @@ def test_landmarks_of_a_datalist_train(bundle, with_keypoints, tmp_path, monkeyp
     shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("eval", "models"))
     alone = {"similarity_weight": 0.0, "smooth_weight": 0.0, "learning_rate": 0.01, "kernel_sizes": None}
     size = {"batch_size": batch_size, "steps_per_epoch": 6 * batch_size}
-    run(copy, with_keypoints, "train", "keypoints", **SHORT | alone | size)
+    workflow = run(copy, with_keypoints, "train", "keypoints", **SHORT | alone | size)
+    metrics = workflow.parser.get_parsed_content("validate::evaluator").state.metrics
+    assert (
+        metrics["val_tre_mm"] > 0
+        and workflow.parser.get_parsed_content("validate::best").best == -metrics["val_tre_mm"]
+    )
     values = [float(v.detach()) for v in seen]
     assert len(values) == 6 and all(v > 0 for v in values) and sum(values[-2:]) < sum(values[:2])
 
