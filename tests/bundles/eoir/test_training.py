@@ -14,6 +14,7 @@ import torch
 
 from common.checkpoint import load_checkpoint
 from common.phantom import write_phantom
+from tools.benchmark_training import bits
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = "bundles/eoir/configs"
@@ -64,18 +65,7 @@ def weights(out: Path, name: str = "model.pt") -> dict[str, torch.Tensor]:
 def assert_equal_runs(first: Path, second: Path) -> None:
     """Bitwise: the newest checkpoint (weights, optimizer, schedule, best metric) and the best weights."""
     for name in ("model.pt", "last.pt", "checkpoints/epoch_00004.pt"):
-        assert digest(weights(first, name)) == digest(weights(second, name)), name
-
-
-def digest(value) -> str:
-    """Every bit of a nest of containers."""
-    if isinstance(value, torch.Tensor):
-        return str((value.dtype, tuple(value.shape), value.contiguous().numpy().tobytes()))
-    if isinstance(value, dict):
-        return str({key: digest(item) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return str([digest(item) for item in value])
-    return repr(value)
+        assert bits(weights(first, name)) == bits(weights(second, name)), name
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +89,7 @@ def test_a_killed_and_resumed_run_is_bitwise_one_that_was_not(whole, dataset, tm
 @pytest.mark.slow
 def test_another_seed_gives_other_weights(whole, dataset, tmp_path):
     assert run(dataset, tmp_path, lr_decay_power=0.9, seed=1).returncode == 0
-    assert digest(weights(whole)) != digest(weights(tmp_path))
+    assert bits(weights(whole)) != bits(weights(tmp_path))
 
 
 @pytest.mark.slow
