@@ -18,6 +18,8 @@ from tools.benchmark_training import bits
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = "bundles/eoir/configs"
+MULTI = f"{CONFIGS}/multi_gpu_train.json"
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone")
 SHORT = {"max_epochs": 4, "steps_per_epoch": 3, "val_interval": 2, "channels": 4, "kernel_sizes": [5, 3, 3, 3, 3]}
 
 
@@ -153,19 +155,21 @@ def test_two_processes_train_and_score_as_one(dataset, tmp_path):
     overlay.write_text(json.dumps({"optimizer": optimizer}))
     settings = {"max_epochs": 1, "val_interval": 1, "steps_per_epoch": 3}
     one = run(dataset, tmp_path / "one", str(overlay), batch_size=2, **settings)
-    two = run(
-        dataset,
-        tmp_path / "two",
-        f"{CONFIGS}/multi_gpu_train.json",
-        str(overlay),
-        launcher=("-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"),
-        **settings,
-    )
+    two = run(dataset, tmp_path / "two", MULTI, str(overlay), launcher=TORCHRUN, **settings)
     assert one.returncode == 0, one.stderr[-2000:]
     assert two.returncode == 0, two.stderr[-2000:]
     for name, expected in weights(tmp_path / "one").items():
         torch.testing.assert_close(weights(tmp_path / "two")[name], expected, rtol=1e-3, atol=1e-5)
     assert len(metrics_said(one)) == 1 and metrics_said(one) == metrics_said(two)  # the other rank is silent
+
+
+@pytest.mark.slow
+def test_two_processes_that_stopped_go_on_bitwise(dataset, tmp_path):
+    for name, epochs, resume in (("whole", 3, False), ("parts", 2, False), ("parts", 3, True)):
+        settings = {"max_epochs": epochs, "val_interval": 1, "resume": resume}
+        done = run(dataset, tmp_path / name, MULTI, launcher=TORCHRUN, **settings)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert bits(weights(tmp_path / "whole", "last.pt")) == bits(weights(tmp_path / "parts", "last.pt"))
 
 
 def metrics_said(done: subprocess.CompletedProcess) -> list[str]:
