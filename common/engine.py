@@ -24,6 +24,7 @@ __all__ = [
     "StartEpoch",
     "StopEarly",
     "TrainingView",
+    "end_process_group",
 ]
 
 logger = logging.getLogger(__name__)
@@ -207,3 +208,15 @@ class PairPicture:
         caption = registration_caption(ddf)
         figure = registration_figure(fixed, moving, warped, ddf, [1.0] * ddf.shape[1], caption=caption)
         self.writer.add_figure(self.tag, figure, global_step=engine.state.epoch)
+
+
+def end_process_group() -> None:
+    """Wait for all ranks, then leave them; the last thing that a distributed run does.
+
+    The barrier is not only for the others. A thread of gloo's may still hold the tensors of an earlier gather and needs
+    the interpreter's lock to let go of them, while this thread, which has that lock, waits for gloo's own lock in order
+    to destroy the group: torch 2.13 then hangs with all work done. The barrier comes after the gather in gloo's queue,
+    and who waits for it lends out the interpreter's lock.
+    """
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
