@@ -108,31 +108,31 @@ def training(
     out: Out = "results",
     kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
     damages: Annotated[int, typer.Option(help="damaged copies of a checkpoint")] = 305,
-    steps: Annotated[int, typer.Option(help="over which memory is watched")] = 2000,
     seed: Annotated[int, typer.Option(help="of moments and bits")] = 0,
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
 ) -> None:
-    """What a training run survives: kills, damaged checkpoints; whether it repeats itself and leaks."""
+    """What a training run survives: kills, damaged checkpoints; and whether it repeats itself."""
     from .benchmark_training import benchmark_training
 
-    print(benchmark_training(Path(out), kills, damages, steps, seed, threads=threads, command=command_line()))
+    print(benchmark_training(Path(out), kills, damages, seed, threads=threads, command=command_line()))
 
 
 @benchmark.command()
-def inference(
+def memory(
     out: Out = "results",
     bundle: Annotated[str, typer.Option(help="folder under bundles/")] = "eoir",
     size: Annotated[str, typer.Option(help="of the large pair")] = "160x192x224",
     overlay: Annotated[list[str] | None, typer.Option(help="over inference.json; may be repeated")] = None,
-    repeats: Annotated[int, typer.Option(help="registrations over which memory is watched; 0 for none")] = 500,
+    repeats: Annotated[int, typer.Option(help="registrations of a small pair; 0 for none")] = 500,
+    steps: Annotated[int, typer.Option(help="of a small training; 0 for none")] = 2000,
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
 ) -> None:
-    """Peak memory and seconds of one registration, and the growth of memory over many."""
-    from .benchmark_inference import benchmark_inference
+    """Peak memory of one registration; what many registrations and training steps leave behind."""
+    from .benchmark_memory import benchmark_memory
 
-    grid, overlays = tuple(numbers(size, "x", "--size")), ("", *(overlay or ("half_resolution.json",)))
+    grid, overlays = tuple(numbers(size, "x", "--size")), ("", *(overlay or ()))
     line = command_line()
-    print(benchmark_inference(Path(out), bundle, grid, overlays, repeats, threads=threads, command=line))
+    print(benchmark_memory(Path(out), bundle, grid, overlays, repeats, steps, threads=threads, command=line))
 
 
 @app.command()

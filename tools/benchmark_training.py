@@ -1,11 +1,10 @@
-"""What a training run survives, counted: kills, damaged checkpoints; and whether it repeats itself and leaks.
+"""What a training run survives, counted: kills, damaged checkpoints; and whether it repeats itself.
 
 The runs are the bundle's own ``train.json`` on a phantom of 32 voxels a side, each in a process of its own. Kills are
 SIGKILL at moments drawn evenly from the length of an undisturbed run, start and validation included; a run is resumed
 and killed again until it ends by itself, and its end must be bitwise that of the undisturbed run.
 """
 
-import csv
 import hashlib
 import io
 import os
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from common.checkpoint import load_checkpoint
@@ -36,20 +34,18 @@ def benchmark_training(
     out: Path,
     kills: int = 50,
     damages: int = 305,
-    steps: int = 2000,
     seed: int = 0,
     *,
     threads: int = 1,
     command: str,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Run the four checks and write a row each: what was tried, what passed, and what plain torch would have seen.
+    """Run the three checks and write a row each: what was tried, what passed, and what plain torch would have seen.
 
     Args:
         out: folder for the csv, whose name tells device and stack.
         kills: SIGKILLs at random moments, each followed by a resume.
         damages: copies of a checkpoint, five truncated and the others with one bit turned.
-        steps: training steps over which memory is watched, more than 200.
         seed: of moments and bits; the runs keep the bundle's.
         threads: of torch.
         command: what to write in the ``command`` column.
@@ -61,20 +57,18 @@ def benchmark_training(
     Raises:
         RegInputError: for counts that are too small.
     """
-    if kills < 1 or damages < TRUNCATIONS or steps <= 200:
-        raise RegInputError(
-            f"kills {kills}, damages {damages} and steps {steps}, expected at least 1, {TRUNCATIONS} and 201."
-        )
+    if kills < 1 or damages < TRUNCATIONS:
+        raise RegInputError(f"kills is {kills} and damages {damages}, expected at least 1 and {TRUNCATIONS}.")
     stack = {"device": device_name("cpu"), "torch": torch.__version__, "threads": threads, "commit": commit()}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in checks(Path(folder), kills, damages, steps, random.Random(seed), threads):
+        for row in checks(Path(folder), kills, damages, random.Random(seed), threads):
             rows.append(row | stack | {"command": command})
             say(f"{row['check']}: {row['passed']} of {row['tried']} ({row['detail']})")
     return write(Path(out) / file_name("training", "cpu", threads), rows)
 
 
-def checks(folder: Path, kills: int, damages: int, steps: int, rng: random.Random, threads: int) -> Iterator[dict]:
+def checks(folder: Path, kills: int, damages: int, rng: random.Random, threads: int) -> Iterator[dict]:
     """The rows, as they are done."""
     write_phantom(folder / "data", subjects=6, size=(32, 32, 32))
     runs = Runs(folder, threads)
@@ -82,7 +76,6 @@ def checks(folder: Path, kills: int, damages: int, steps: int, rng: random.Rando
     yield same_seed(runs)
     yield killed(runs, kills, seconds, rng)
     yield damaged(next((folder / "whole/models/checkpoints").glob("*.pt")), damages, rng)
-    yield memory(runs, steps)
 
 
 class Runs:
@@ -99,10 +92,10 @@ class Runs:
         self.context = get_context("forkserver")
         self.context.set_forkserver_preload(["monai.bundle", "monai.engines", "common.engine", "common.inference"])
 
-    def start(self, name: str, resume: bool = False, function: Callable | None = None, **settings):
+    def start(self, name: str, resume: bool = False, **settings):
         """Begin a run under a name; a process."""
         arguments = (self.folder / name, self.folder / "data", resume, self.threads, SETTINGS | settings)
-        process = self.context.Process(target=function or train, args=arguments)
+        process = self.context.Process(target=train, args=arguments)
         process.start()
         return process
 
@@ -251,41 +244,3 @@ def refuses(load: Callable) -> bool:
     except Exception:  # torch's reader raises errors of many kinds on bytes of any kind
         return True
     return False
-
-
-def memory(runs: Runs, steps: int) -> dict:
-    """Resident memory and open files over a long run, by least squares after the first hundred steps."""
-    begin = time.perf_counter()
-    epochs = -(-steps // 50)
-    runs.run("long", function=train_watched, max_epochs=epochs, steps_per_epoch=50, val_interval=epochs)
-    with (runs.folder / "long" / "memory.csv").open() as file:
-        samples = np.array([[float(v) for v in row] for row in csv.reader(file)])[100:]
-    slope = float(np.polyfit(samples[:, 0], samples[:, 1], 1)[0])
-    files = int(samples[-1, 2] - samples[0, 2])
-    return {
-        "check": "growth of resident memory below 1 kB a step",
-        "tried": epochs * 50,
-        "passed": int(samples[-1, 0]) if slope < 1 else 0,
-        "plain_torch": "",
-        "detail": f"{slope:.3f} kB a step from step 100 on; {samples[-1, 1] / 1024:.0f} MiB at the end, "
-        f"{files:+d} open files",
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
-
-
-def train_watched(folder: Path, data: Path, resume: bool, threads: int, settings: dict) -> None:
-    """A run that notes step, resident kB and number of open files after each step."""
-    from ignite.engine import Events
-
-    workflow = prepared(folder, data, resume, threads, settings)
-    trainer = workflow.parser.get_parsed_content("train::trainer")
-    page = os.sysconf("SC_PAGE_SIZE")
-    with (folder / "memory.csv").open("w") as file:
-
-        def note(engine) -> None:
-            resident = int(Path("/proc/self/statm").read_text().split()[1]) * page / 1024
-            file.write(f"{engine.state.iteration},{resident},{len(os.listdir('/proc/self/fd'))}\n")
-
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
-        workflow.run()
-    workflow.finalize()

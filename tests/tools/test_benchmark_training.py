@@ -25,18 +25,18 @@ def test_bits_tell_one_bit_apart_and_nothing_else():
     assert bits(torch.zeros(2)) != bits(-torch.zeros(2)) != bits(torch.zeros(2, dtype=torch.int32))
 
 
-@pytest.mark.parametrize("counts", [(0, 305, 2000), (50, 4, 2000), (50, 305, 200)])
+@pytest.mark.parametrize("counts", [(0, 305), (50, 4)])
 def test_counts_that_say_nothing_are_refused(counts, tmp_path):
-    with pytest.raises(RegInputError, match="expected at least 1, 5 and 201"):
+    with pytest.raises(RegInputError, match="expected at least 1 and 5"):
         benchmark_training(tmp_path, *counts, command="")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_runs_survive_kills_and_damage_and_repeat_themselves(tmp_path):
-    path = benchmark_training(tmp_path, kills=3, damages=20, steps=201, command="the command", say=lambda line: None)
+    path = benchmark_training(tmp_path, kills=3, damages=20, command="the command", say=lambda line: None)
     rows = list(csv.DictReader(path.open()))
-    assert [row["check"].split()[0] for row in rows] == ["the", "kills", "damaged", "growth"]
-    for row in rows[:3]:
+    assert [row["check"].split()[0] for row in rows] == ["the", "kills", "damaged"]
+    for row in rows:
         assert int(row["passed"]) == int(row["tried"]) > 0, row
     assert int(rows[2]["plain_torch"]) < 10 and rows[0]["command"] == "the command"
