@@ -18,7 +18,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from .errors import RegInputError, sentence_of
+from .errors import RegInputError, first_line, sentence_of
 from .files import remove_leftovers, require_writable, save_atomically
 
 __all__ = ["CheckpointBest", "LoadWeights", "TrainingState", "load_checkpoint", "save_checkpoint"]
@@ -76,11 +76,6 @@ def sealed(archive: bytes) -> bytes:
 def is_whole(data: bytes) -> bool:
     """Whether the bytes carry a seal and it is theirs."""
     return data[-SEAL:] == PREFIX + hashlib.sha256(data[:-SEAL]).hexdigest().encode()
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class LoadWeights:

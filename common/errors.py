@@ -7,7 +7,15 @@ The sentence says what was found, what was expected and what to do. `regbundles`
 import sys
 from types import TracebackType
 
-__all__ = ["RegEnvError", "RegError", "RegInputError", "RegNumericsError", "print_sentence_last", "sentence_of"]
+__all__ = [
+    "RegEnvError",
+    "RegError",
+    "RegInputError",
+    "RegNumericsError",
+    "first_line",
+    "print_sentence_last",
+    "sentence_of",
+]
 
 
 class RegError(Exception):
@@ -41,6 +49,11 @@ def sentence_of(error: BaseException | None) -> str | None:
             return str(error)
         error = error.__cause__ or error.__context__
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def print_sentence_last() -> None:

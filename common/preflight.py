@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from .errors import RegInputError
+from .errors import RegInputError, first_line
 
 __all__ = ["Volume", "check_image", "check_label", "check_subject", "collect", "findings", "refuse"]
 
@@ -292,8 +292,5 @@ def label_values(path: Path, voxels: np.ndarray) -> np.ndarray:
 
 
 def grid_text(voxels: np.ndarray, affine: np.ndarray) -> str:
+    """Size and affine, for a message."""
     return f"{voxels.shape} with affine {np.round(affine[:3], 4).tolist()}"
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

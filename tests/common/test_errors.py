@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from common.errors import RegEnvError, RegInputError, RegNumericsError, sentence_of
+from common.errors import RegEnvError, RegInputError, RegNumericsError, first_line, sentence_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_an_uncaught_error_ends_with_its_sentence():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == "the sentence."
+
+
+def test_an_error_is_told_in_one_line_even_if_it_says_nothing():
+    assert (
+        first_line(ValueError("what was found\nand a dump")) == "what was found"
+        and first_line(KeyError()) == "KeyError"
+    )

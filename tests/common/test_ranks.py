@@ -86,7 +86,7 @@ def work(rank: int, ranks: int, folder: str) -> None:
 def ranks(tmp_path_factory) -> list[dict]:
     folder = str(tmp_path_factory.mktemp("ranks"))
     multiprocessing.spawn(work, (2, folder), nprocs=2)
-    return [torch.load(f"{folder}/{rank}.pt") for rank in range(2)]
+    return [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def assert_same(found: dict, expected: dict) -> None:
