@@ -176,6 +176,7 @@ def check_file(path: Path) -> None:
 
 
 def is_gzip_name(path: Path) -> bool:
+    """Whether a file's name says that it is compressed."""
     return path.suffix.lower() in (".gz", ".mgz")
 
 

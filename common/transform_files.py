@@ -150,6 +150,7 @@ def read_composite(path: Path | str) -> Composite:
 
 
 def is_field(transform: object) -> bool:
+    """Whether an ITK transform is a displacement field."""
     return transform.GetNameOfClass() == "DisplacementFieldTransform"
 
 

@@ -1,7 +1,7 @@
 """Are EOIR's features locally more linear than the intensities, and does training matter? A picture and its numbers.
 
 The question is that of Figure 1 of Chen et al., "Encoder-Only Image Registration", arXiv 2509.00451. How its heat maps
-were made is said in an appendix that we do not have: the measure here is ours, see :func:`local_linearity`.
+were made its main text leaves out: the measure here is ours, see :func:`local_linearity`.
 """
 
 import copy
@@ -19,7 +19,8 @@ from monai.utils import set_determinism
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from common.errors import RegInputError
+from common.checkpoint import load_checkpoint
+from common.errors import RegInputError, first_line
 from common.report import display_planes, save_figure, slice_view
 
 from .benchmark import commit, device_name, file_name, write
@@ -201,11 +202,10 @@ def load(network: nn.Module, weights: Path) -> nn.Module:
     if not weights.is_file():
         raise RegInputError(f"{weights} is missing, expected the weights of a trained EOIR; train one first.")
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
+        network.load_state_dict(load_checkpoint(weights, must_be_sealed=False))
+    except RuntimeError as error:
         raise RegInputError(
-            f"{weights} does not fit the network ({reason}); give its depth, width and overlays."
+            f"{weights} does not fit the network ({first_line(error)}); give its depth, width and overlays."
         ) from None
     if not len(network.encoder):
         raise RegInputError("the encoder has no layers, expected features to look at; give a depth of 1 or more.")

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from common.checkpoint import save_checkpoint
 from common.errors import RegInputError
 from common.phantom import write_phantom
 from tools.benchmark_eoir import Sweep
@@ -84,3 +85,13 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     torch.save({}, tmp_path / "other.pt")
     with pytest.raises(RegInputError, match="does not fit the network"):
         load(torch.nn.Linear(1, 1), tmp_path / "other.pt")
+
+
+def test_weights_with_one_bit_turned_are_refused(tmp_path):
+    path, network = tmp_path / "model.pt", torch.nn.Linear(50, 50)
+    save_checkpoint(network.state_dict(), path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RegInputError, match="damaged"):
+        load(network, path)
