@@ -69,10 +69,17 @@ def test_warm_up_runs_are_not_timed(monkeypatch):
     assert (row["forward_s_median"], row["backward_s_median"], row["total_s_median"]) == (1.0, 2.0, 3.0)
 
 
-def test_peak_memory_counts_what_was_freed_again():
+def growth_of_a_tensor(mebibytes: int) -> dict:
+    """What the benchmark sees of a tensor that is gone when it looks, MiB."""
     before = benchmark.start_memory("cpu")
-    torch.ones(2**24).sum()  # 64 MiB
-    assert (benchmark.peak_memory("cpu") - before) / 2**20 == pytest.approx(64, abs=8)
+    torch.ones(mebibytes * 2**18).sum()
+    return {"mib": (benchmark.peak_memory("cpu") - before) / 2**20}
+
+
+def test_peak_memory_counts_what_was_freed_again():
+    # In a process of its own, like every measurement: where the system cannot reset the peak (containers), the tests
+    # before this one have already set a higher one.
+    assert benchmark.apart(growth_of_a_tensor, 256)["mib"] == pytest.approx(256, abs=32)
 
 
 def test_ratio_is_empty_without_its_reference():
