@@ -42,6 +42,8 @@ def pairs_to_register(
     moving: str | None = None,
     fixed_label: str | None = None,
     moving_label: str | None = None,
+    fixed_mask: str | None = None,
+    moving_mask: str | None = None,
 ) -> list[dict[str, str]]:
     """One pair of files where they are named, else the pairs of a section of a data set; every file is checked.
 
@@ -52,6 +54,8 @@ def pairs_to_register(
         moving: path of the moving image.
         fixed_label: its label map, to score the result.
         moving_label: the moving image's label map, warped along.
+        fixed_mask: where the fixed image counts, on its grid.
+        moving_mask: where the moving image counts, on its grid.
 
     Raises:
         RegInputError: if only one of the two images is named, or a file cannot be used.
@@ -62,6 +66,7 @@ def pairs_to_register(
         pairs = read_datalist(dataset_dir, section)
     else:
         named = {"fixed": fixed, "moving": moving, "fixed_label": fixed_label, "moving_label": moving_label}
+        named |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
         pairs = [{key: str(value) for key, value in named.items() if value is not None}]
     check_datalist(pairs)
     return pairs

@@ -24,7 +24,7 @@ Range = Sequence[float]
 
 
 class Axis(NamedTuple):
-    """Where intensities lie among the bins: low on the second, high on the last but one, so that windows stay inside."""
+    """Where intensities lie among the bins: low on the second, high on the last but one: windows stay inside."""
 
     low: float
     high: float

@@ -159,14 +159,14 @@ class ToNetworkGridd(Transform):
 
     The item gains, as arrays, what maps a result back: ``fixed_affine``, ``moving_affine`` (voxel -> RAS mm of the
     images as they came), ``fixed_size``, ``moving_size`` and ``network_affine``. Both images have ``network_affine``
-    as affine afterwards.
+    as affine afterwards. So have their masks, where the item has them loaded; paths of masks stay as they are.
 
     Args:
         orientation: axis codes, "LIA" or, for 2-D, such as "LA".
         spacing_mm: voxel size along each of these axes.
         margin_mm: None covers the fixed image's whole field of view; a number, its voxels above its minimum and this
             much around them.
-        keys: of the fixed and the moving image, MetaTensors (C, *S).
+        keys: of the fixed and the moving image, MetaTensors (C, *S); a mask's key is its image's with ``_mask``.
         initial_key: of an optional matrix, fixed world -> moving world in RAS mm, homogeneous.
 
     Raises:
@@ -212,6 +212,9 @@ class ToNetworkGridd(Transform):
             meta = {name: value for name, value in image.meta.items() if name != "affine"}
             item[key] = MetaTensor(voxels, affine=torch.from_numpy(affine), meta=meta)
             item[f"{key}_affine"], item[f"{key}_size"] = own, np.array(image.shape[1:])
+            mask = data.get(f"{key}_mask")
+            if isinstance(mask, MetaTensor):
+                item[f"{key}_mask"] = mask_on(mask, f"{key}_mask", to_world @ affine, size, affine)
         item["network_affine"] = affine
         return item
 
@@ -246,16 +249,24 @@ def network_grid(
     return tuple(int(n) for n in size), grid
 
 
-def resample(image: Tensor, matrix: np.ndarray, size: Sequence[int]) -> tuple[Tensor, bool]:
-    """An image at the voxels of another grid, linearly interpolated, its minimum outside its field of view.
+def mask_on(mask: MetaTensor, key: str, to_world: np.ndarray, size: Sequence[int], affine: np.ndarray) -> MetaTensor:
+    """A mask at the voxels of a grid, nearest neighbor, 0 outside: ``to_world`` leads from them to the mask's world."""
+    voxels, _ = resample(mask, np.linalg.solve(usable_affine(mask, key), to_world), size, "nearest")
+    meta = {name: value for name, value in mask.meta.items() if name != "affine"}
+    return MetaTensor(voxels, affine=torch.from_numpy(affine), meta=meta)
+
+
+def resample(image: Tensor, matrix: np.ndarray, size: Sequence[int], mode: str = "bilinear") -> tuple[Tensor, bool]:
+    """An image at the voxels of another grid, its minimum outside its field of view; of a mask 0.
 
     Where the new grid is coarser, the image is first blurred to the new resolution (a Gaussian whose width at half
-    maximum, added in squares to one old voxel, gives the new one), so that nothing aliases.
+    maximum, added in squares to one old voxel, gives the new one), so that nothing aliases. A mask is not.
 
     Args:
         image: (C, *S).
         matrix: (N + 1, N + 1), voxel of the new grid -> voxel of ``image``.
         size: of the new grid.
+        mode: "bilinear" (linear in N dimensions), or "nearest" for a mask.
 
     Returns:
         float32 (C, *size), and whether any voxel of the new grid lies inside ``image``.
@@ -264,8 +275,9 @@ def resample(image: Tensor, matrix: np.ndarray, size: Sequence[int]) -> tuple[Te
     image = image.as_subclass(Tensor).float()
     step = np.abs(matrix[:ndim, :ndim]).max(axis=1)  # old voxels along each old axis per new voxel
     blur = np.sqrt(np.maximum(step**2 - 1, 0)) / 2.3548  # full width at half maximum -> standard deviation
-    fill = image.amin(dim=tuple(range(1, ndim + 1)), keepdim=True)
-    if (blur > 0.05).any():  # below that a Gaussian is one sample wide
+    is_mask = mode == "nearest"
+    fill = torch.zeros(()) if is_mask else image.amin(dim=tuple(range(1, ndim + 1)), keepdim=True)
+    if not is_mask and (blur > 0.05).any():  # below that a Gaussian is one sample wide
         image = torch.from_numpy(gaussian_filter(image.cpu().numpy(), (0, *blur), mode="nearest"))
     # in float64, then float32: a voxel index of 500 keeps five digits
     index = np.stack(np.meshgrid(*[np.arange(n) for n in size], indexing="ij"), axis=-1)
@@ -273,7 +285,7 @@ def resample(image: Tensor, matrix: np.ndarray, size: Sequence[int]) -> tuple[Te
     limit = torch.tensor(image.shape[1:], dtype=torch.float32)
     inside = ((points >= -0.5) & (points <= limit - 0.5)).all(dim=-1)  # a voxel is a cell
     grid = (points * (2 / (limit - 1).clamp(min=1)) - 1).flip(-1)
-    voxels = F.grid_sample(image[None], grid[None], "bilinear", "border", align_corners=True)[0]
+    voxels = F.grid_sample(image[None], grid[None], mode, "border", align_corners=True)[0]
     return torch.where(inside, voxels, fill), bool(inside.any())
 
 

@@ -171,6 +171,17 @@ def test_named_files_win_and_are_checked(pair, tmp_path):
         pairs_to_register(fixed=pair["fixed"])
 
 
+def test_named_masks_come_along_and_are_on_their_images_grids(pair):
+    images = {role: pair[role] for role in ("fixed", "moving")}
+    masks = {f"{role}_mask": pair[f"{role}_label"] for role in images}
+    assert pairs_to_register(**images, **masks) == [images | masks]
+    assert pairs_to_register(**images, moving_mask=masks["moving_mask"]) == [
+        images | {"moving_mask": masks["moving_mask"]}
+    ]
+    with pytest.raises(RegInputError, match="fixed_label"):  # the file that serves as a mask here
+        pairs_to_register(**images, moving_mask=masks["fixed_mask"])
+
+
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mha"])
 def test_the_stem_is_the_name_without_suffixes(name):
     assert stem(Path("x") / name) == "a"

@@ -187,6 +187,35 @@ def test_two_dimensional_pairs_in_files(tmp_path):
     assert item["network_affine"].tolist() == [[-2, 0, 16], [0, 2, 0], [0, 0, 1]]
 
 
+def test_masks_follow_their_images_to_the_nearest_voxel():
+    initial, moving_affine = affine_of((1, 1, 1), (8, 0, 5), origin=(1.0, -2, 0.5)), FIXED["anisotropic"].copy()
+    affines, center = {"fixed": FIXED["oblique left-handed"], "moving": moving_affine}, [5, 5.5, 4, 1]
+    moving_affine[:, 3] += initial @ affines["fixed"] @ center - moving_affine @ center
+    pair = {key: image_on(affine, (11, 12, 9)) for key, affine in affines.items()}
+    masks = {f"{key}_mask": MetaTensor((3 * image.as_tensor()).floor(), affine=affines[key]) for key, image in pair.items()}
+    item = ToNetworkGridd("LIA", (0.93, 0.77, 1.71))(pair | masks | {"initial": initial})
+    points = world_of_grid(item["network_affine"], item["fixed"].shape[1:])
+    for key, to_world in (("fixed", np.eye(4)), ("moving", initial)):
+        matrix = np.linalg.solve(affines[key], to_world)
+        voxels = np.einsum("ij,j...->i...", matrix[:3, :3], points) + matrix[:3, 3].reshape(3, 1, 1, 1)
+        nearest = np.round(voxels).astype(int)
+        sure = (np.abs(voxels - np.floor(voxels) - 0.5) > 1e-3).all(axis=0)
+        inside = ((nearest >= 0) & (nearest < np.reshape((11, 12, 9), (3, 1, 1, 1)))).all(axis=0)
+        expected = np.where(inside, masks[f"{key}_mask"][0].numpy()[tuple(np.where(inside, nearest, 0))], 0)
+        found = item[f"{key}_mask"]
+        assert sure.mean() > 0.9 and inside.mean() > 0.3
+        np.testing.assert_array_equal(found[0].numpy()[sure], expected[sure])
+        np.testing.assert_array_equal(found.affine, item["network_affine"])
+
+
+def test_outside_its_field_of_view_a_mask_is_zero_and_a_path_stays_a_path():
+    fixed, moving = image_on(np.eye(4), (8, 8, 8)), image_on(affine_of((1, 1, 1), origin=(4, 0, 0)), (8, 8, 8))
+    mask = MetaTensor(torch.ones(1, 8, 8, 8), affine=moving.affine)
+    pair = {"fixed": fixed, "moving": moving, "fixed_mask": "mask.nii.gz", "moving_mask": mask}
+    item = ToNetworkGridd("RAS", (1, 1, 1))(pair)
+    assert item["moving_mask"][0, :, 0, 0].tolist() == [0] * 4 + [1] * 4 and item["fixed_mask"] == "mask.nii.gz"
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
