@@ -192,7 +192,9 @@ def test_masks_follow_their_images_to_the_nearest_voxel():
     affines, center = {"fixed": FIXED["oblique left-handed"], "moving": moving_affine}, [5, 5.5, 4, 1]
     moving_affine[:, 3] += initial @ affines["fixed"] @ center - moving_affine @ center
     pair = {key: image_on(affine, (11, 12, 9)) for key, affine in affines.items()}
-    masks = {f"{key}_mask": MetaTensor((3 * image.as_tensor()).floor(), affine=affines[key]) for key, image in pair.items()}
+    masks = {
+        f"{key}_mask": MetaTensor((3 * image.as_tensor()).floor(), affine=affines[key]) for key, image in pair.items()
+    }
     item = ToNetworkGridd("LIA", (0.93, 0.77, 1.71))(pair | masks | {"initial": initial})
     points = world_of_grid(item["network_affine"], item["fixed"].shape[1:])
     for key, to_world in (("fixed", np.eye(4)), ("moving", initial)):
