@@ -4,24 +4,29 @@ Every backend evaluates the same formula on the same five window sums; they diff
 
 * ``five_conv``: five dense convolutions one after the other, Algorithm 1 of doi:10.20944/preprints202502.2200.v1;
 * ``group_conv``: one grouped dense convolution, Algorithm 2 of the same note;
-* ``separable``: short sums along each axis with a gradient of its own, see ``lncc_separable.py``.
+* ``separable``: short sums along each axis with a gradient of its own, see ``lncc_separable.py``;
+* ``cpu``: running sums in float64, compiled by numba, with a gradient of its own, see ``lncc_cpu.py``.
 
-Sums are taken in float32 and a bound of their rounding error is evaluated at every window. Where it does not guarantee
+The others take sums in float32 and a bound of their rounding error is evaluated at every window. Where it does not guarantee
 the value (a low contrast on a high offset, flat regions of large values, overflow), the sums are taken again in
 float64. Voxels outside the image count as zero and every window is divided by its full size, as in VoxelMorph.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import lncc_separable
 from .errors import RegInputError
-from .lncc_separable import SeparableMap, SeparableMean
+from .kernels_cpu import numba_found, usable
+from .lncc_autograd import LNCCMap, LNCCMean
 from .lncc_terms import EPS_MODES, Formula, Windows, suffices
 
 __all__ = ["BACKENDS", "EPS_MODES", "lncc", "lncc_mean"]
 
-BACKENDS = ("auto", "separable", "group_conv", "five_conv")
+BACKENDS = ("auto", "cpu", "separable", "group_conv", "five_conv")
 DENSE_ROUNDING = 64  # rounding units in a sum that a dense convolution accumulates in one chain
 
 
@@ -56,7 +61,8 @@ def lncc(
         squared: square of the correlation, blind to the sign of the contrast.
         eps: above 0; absolute, so its effect depends on the intensity scale.
         eps_mode: one of ``EPS_MODES``.
-        backend: one of ``BACKENDS``; ``"auto"`` is ``"separable"``.
+        backend: one of ``BACKENDS``; ``"auto"`` is ``"cpu"`` where numba is installed and the images are on the CPU,
+            else ``"separable"``.
 
     Returns:
         (B, C, *S) in [0, 1], or in [-1, 1] when not squared; float32, or float64 if an image is. Every entry is within
@@ -69,8 +75,9 @@ def lncc(
     Source: B. B. Avants et al., doi:10.1016/j.media.2007.06.004; X. Jia et al., doi:10.20944/preprints202502.2200.v1.
     """
     fixed, warped, formula = prepare(fixed, warped, kernel_size, squared, eps, eps_mode, backend)
-    if backend in ("auto", "separable"):
-        return SeparableMap.apply(fixed, warped, kernel_size, formula)
+    run = own_gradient(backend, fixed, warped)
+    if run is not None:
+        return LNCCMap.apply(fixed, warped, kernel_size, formula, run)
     return dense(fixed, warped, kernel_size, formula, backend, every_entry=True)
 
 
@@ -95,8 +102,9 @@ def lncc_mean(
     Source: as :func:`lncc`.
     """
     fixed, warped, formula = prepare(fixed, warped, kernel_size, squared, eps, eps_mode, backend)
-    if backend in ("auto", "separable"):
-        return SeparableMean.apply(fixed, warped, kernel_size, formula)
+    run = own_gradient(backend, fixed, warped)
+    if run is not None:
+        return LNCCMean.apply(fixed, warped, kernel_size, formula, run)
     return dense(fixed, warped, kernel_size, formula, backend, every_entry=False).mean()
 
 
@@ -128,6 +136,20 @@ def prepare(
     fixed, warped = (image.as_subclass(Tensor).to(dtype) for image in (fixed, warped))
     count = kernel_size ** (fixed.ndim - 2)
     return fixed, warped, Formula(squared, eps * count**2 if eps_mode == "normalized" else eps, eps_mode)
+
+
+def own_gradient(backend: str, fixed: Tensor, warped: Tensor) -> Callable | None:
+    """The backend that ``LNCCMap`` and ``LNCCMean`` call on each volume; none where autograd does the work."""
+    if backend == "cpu" or (backend == "auto" and usable(fixed, warped)):
+        if not usable(fixed, warped):
+            raise RegInputError(
+                f"lncc got backend 'cpu' for images on {fixed.device} with numba "
+                f"{'installed' if numba_found() else 'missing'}; expected the CPU and numba; use 'auto'."
+            )
+        from . import lncc_cpu  # imports numba
+
+        return lncc_cpu.run
+    return lncc_separable.run if backend in ("auto", "separable") else None
 
 
 def dense(fixed: Tensor, warped: Tensor, kernel_size: int, formula: Formula, backend: str, every_entry: bool) -> Tensor:

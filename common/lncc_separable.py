@@ -4,100 +4,17 @@ A box filter is its own adjoint, so the gradient is three more box filters and n
 gradient itself (the mean) is kept between the passes.
 """
 
-from collections.abc import Callable, Iterator
-from functools import wraps
-
 import torch
 from torch import Tensor
 
 from .lncc_terms import Formula, Windows, suffices
 
-__all__ = ["ROUNDING", "SeparableMap", "SeparableMean"]
+__all__ = ["ROUNDING", "run"]
 
 ROUNDING = 8  # rounding units in a sum of a tree of sums; the largest seen is 7.8, see the tests
 BLOCK_BYTES = {
     "cpu": 6 * 2**20
 }  # of one field of one block (1.5 to 6 MiB are alike on idle cores); elsewhere a block is the volume
-
-
-def first_order(backward: Callable) -> Callable:
-    """Decorate a backward pass that autograd cannot differentiate: a second derivative raises instead of vanishing."""
-
-    @wraps(backward)
-    def guarded(ctx, upstream: Tensor):
-        with torch.no_grad():
-            grads = backward(ctx, upstream)
-        if not torch.is_grad_enabled():
-            return grads
-        return tuple(None if grad is None else NoSecondDerivative.apply(grad.requires_grad_()) for grad in grads)
-
-    return guarded
-
-
-class NoSecondDerivative(torch.autograd.Function):
-    """Pass a gradient on; refuse to be differentiated."""
-
-    @staticmethod
-    def forward(ctx, grad: Tensor) -> Tensor:
-        return grad.view_as(grad)
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor):
-        raise RuntimeError("The separable LNCC has no second derivative; use backend='group_conv' for one.")
-
-
-class SeparableMap(torch.autograd.Function):
-    """(B, C, *S) images to their map; the backward pass forms the sums again."""
-
-    @staticmethod
-    def forward(ctx, fixed: Tensor, warped: Tensor, kernel_size: int, formula: Formula) -> Tensor:
-        ctx.save_for_backward(fixed, warped)
-        ctx.options = (kernel_size, formula)
-        value = torch.empty(fixed.shape, dtype=fixed.dtype, device=fixed.device)
-        for f, w, out in volumes(fixed, warped, value):
-            run(f, w, kernel_size, formula, value=out)
-        return value
-
-    @staticmethod
-    @first_order
-    def backward(ctx, upstream: Tensor):
-        fixed, warped = ctx.saved_tensors
-        grads = empty_gradients(fixed, ctx.needs_input_grad)
-        for f, w, weight, grad_f, grad_w in volumes(fixed, warped, upstream, *grads):
-            run(f, w, *ctx.options, weight=weight, grad_f=grad_f, grad_w=grad_w)
-        return *grads, None, None
-
-
-class SeparableMean(torch.autograd.Function):
-    """(B, C, *S) images to the mean of their map; the forward pass forms the gradient while the sums are at hand."""
-
-    @staticmethod
-    def forward(ctx, fixed: Tensor, warped: Tensor, kernel_size: int, formula: Formula) -> Tensor:
-        grads = empty_gradients(fixed, ctx.needs_input_grad)
-        total = torch.zeros((), dtype=torch.float64, device=fixed.device)
-        for f, w, grad_f, grad_w in volumes(fixed, warped, *grads):
-            total += run(f, w, kernel_size, formula, grad_f=grad_f, grad_w=grad_w)
-        ctx.save_for_backward(*grads)
-        ctx.count = fixed.numel()
-        return (total / ctx.count).to(fixed.dtype)
-
-    @staticmethod
-    @first_order
-    def backward(ctx, upstream: Tensor):
-        scale = upstream / ctx.count
-        return *(None if grad is None else grad * scale for grad in ctx.saved_tensors), None, None
-
-
-def empty_gradients(image: Tensor, needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    """Room for the gradients of the first two inputs where needed."""
-    return tuple(torch.empty(image.shape, dtype=image.dtype, device=image.device) if n else None for n in needed[:2])
-
-
-def volumes(*images: Tensor | None) -> Iterator[tuple[Tensor | None, ...]]:
-    """Walk over batch and channels: every (B, C, *S) image by its volumes (*S)."""
-    for batch in range(images[0].shape[0]):
-        for channel in range(images[0].shape[1]):
-            yield tuple(None if image is None else image[batch, channel] for image in images)
 
 
 def run(f: Tensor, w: Tensor, kernel_size: int, formula: Formula, **outputs: Tensor | None) -> Tensor:

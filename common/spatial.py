@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .kernels_cpu import usable
+
 __all__ = ["at_least_float32", "compose", "identity_grid", "jacobian_determinant", "upsample", "warp"]
 
 
@@ -45,6 +47,9 @@ def warp(moving: Tensor, ddf: Tensor, mode: str = "bilinear", padding_mode: str 
             f"ddf must be ({moving.shape[0]}, {ndim}, *size) for a moving image {list(moving.shape)}, "
             f"got {list(ddf.shape)}."
         )
+    if not torch.jit.is_scripting():
+        if mode == "bilinear" and sampled_here(moving, ddf, padding_mode):
+            return sample_here(moving, ddf, padding_mode, False)
     dtype = torch.promote_types(moving.dtype, torch.float32)  # bfloat16 cannot hold integers above 256
     points = identity_grid(ddf.shape[2:], ddf).to(dtype) + ddf.to(dtype)
     span = torch.tensor(moving.shape[2:], dtype=dtype, device=ddf.device).sub(1).clamp(min=1)
@@ -65,7 +70,25 @@ def compose(first: Tensor, second: Tensor, padding_mode: str = "border") -> Tens
         ``second(x) + first(x + second(x))``, (B, N, *S) in voxels.
     """
     first, second = at_least_float32(first), at_least_float32(second)
+    if not torch.jit.is_scripting():
+        if sampled_here(first, second, padding_mode):
+            return sample_here(first, second, padding_mode, True)
     return second + warp(first, second, padding_mode=padding_mode)
+
+
+@torch.jit.unused
+def sampled_here(image: Tensor, ddf: Tensor, padding_mode: str) -> bool:
+    """Whether the kernels for the CPU take this: volumes with something to sample, in one of their paddings."""
+    shapes_fit = image.ndim == ddf.ndim == 5 and ddf.shape[1] == 3 and len(image) == len(ddf)
+    return shapes_fit and image.numel() > 0 and padding_mode in ("border", "zeros") and usable(image, ddf)
+
+
+@torch.jit.unused
+def sample_here(image: Tensor, ddf: Tensor, padding_mode: str, add_ddf: bool) -> Tensor:
+    """See ``warp_cpu.sample_linear``."""
+    from .warp_cpu import sample_linear  # imports numba
+
+    return sample_linear(image, ddf, padding_mode, add_ddf)
 
 
 def upsample(ddf: Tensor, size: list[int], factor: list[float] | None = None) -> Tensor:

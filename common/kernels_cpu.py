@@ -1,0 +1,84 @@
+"""How loops compiled by numba run on the CPU: compiled once, kept on disk, spread over torch's number of threads.
+
+Kernels take the range of planes that they are responsible for, ``kernel(first, last, *arguments)``, and release the
+interpreter lock. Plain threads share them out: numba's own parallel loops take seconds longer to compile and bring a
+second OpenMP runtime, which does not survive a fork. numba is optional; without it torch does the work.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["compiled", "numba_found", "slabs", "usable"]
+
+MIN_VOXELS = 4096  # of a thread's share: handing out a smaller one costs as much as the work
+
+
+@cache
+def numba_found() -> bool:
+    """Whether numba is installed and not switched off by its own NUMBA_DISABLE_JIT."""
+    return importlib.util.find_spec("numba") is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these: on the CPU, float32 or float64 throughout, outside of compilers and vmap."""
+    first = tensors[0]
+    return (
+        numba_found()
+        and first.dtype in (torch.float32, torch.float64)
+        and all(t.device.type == "cpu" and t.dtype == first.dtype and t.layout == torch.strided for t in tensors)
+        and all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)  # subclasses expect their own kind back
+        and not any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile at the first call for the types that come, and keep the result on disk where there is a place for it."""
+    import numba  # half a second: only for those who get here
+
+    # no fastmath that assumes numbers to be finite: kernels meet NaN and have to know
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither beside this file nor in the home directory can anything be written
+        return numba.njit(**options)(function)
+
+
+def slabs(kernel: Callable, planes: int, voxels: int, arguments: Callable[[int], Sequence]) -> list:
+    """Run a kernel over all planes, a slab a thread; the results in the order of the planes.
+
+    Args:
+        kernel: called as ``kernel(first, last, *arguments(k))`` for slab k of planes first to last - 1.
+        planes: how many there are.
+        voxels: of all planes together, which limits how many threads are worth waking.
+        arguments: the rest of a slab's arguments; slab 0 always exists.
+    """
+    count = slab_count(planes, voxels)
+    bounds = [k * planes // count for k in range(count + 1)]
+    if count == 1:
+        return [kernel(0, planes, *arguments(0))]
+    pool = thread_pool(os.getpid(), torch.get_num_threads())
+    later = [pool.submit(kernel, bounds[k], bounds[k + 1], *arguments(k)) for k in range(1, count)]
+    try:
+        first = kernel(0, bounds[1], *arguments(0))
+    finally:
+        rest = [future.result() for future in later]
+    return [first, *rest]
+
+
+def slab_count(planes: int, voxels: int) -> int:
+    """How many threads :func:`slabs` uses."""
+    return max(1, min(torch.get_num_threads(), planes, voxels // MIN_VOXELS))
+
+
+@cache
+def thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """Idle threads of this process (a forked one has lost its parent's); the caller's own is the last one."""
+    return ThreadPoolExecutor(max(threads - 1, 1), thread_name_prefix=f"kernels-{process}")
