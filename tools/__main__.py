@@ -41,6 +41,20 @@ def malc(
     print(prepare(raw, out, mask, template, spacing, workers, force))
 
 
+@prepare.command()
+def lung_ct(
+    raw: Annotated[str, typer.Option(help="folder of the unpacked archive, Learn2Reg's or Zenodo's")],
+    out: Out,
+    intensity: Annotated[str, typer.Option(help="hounsfield, or stored for files that are not in HU")] = "hounsfield",
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """Learn2Reg LungCT, for evaluation: 8 pairs of a patient, 56 of two. License: CC BY 4.0, yours to accept."""
+    from .data.lung_ct import prepare
+
+    print(prepare(raw, out, intensity, workers, force))
+
+
 @benchmark.command()
 def lncc(
     out: Out = "results",
