@@ -154,7 +154,9 @@ def evaluate(
     dataset_dir: Annotated[str, typer.Option(help="prepared data set, with labels or keypoints")],
     method: Annotated[
         list[str],
-        typer.Option(help="NAME=SOURCE: none (headers alone), syn, a bundle's folder, or a folder of predictions"),
+        typer.Option(
+            help="NAME=SOURCE: none (headers alone), syn, elastix, a bundle's folder, or a folder of predictions"
+        ),
     ],
     out: Out,
     section: Annotated[str, typer.Option(help="validation or testing")] = "validation",

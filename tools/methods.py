@@ -1,4 +1,4 @@
-"""What stands behind ``--method NAME=SOURCE``: the headers alone, a folder of predictions, a bundle, or SyN."""
+"""What stands behind ``--method NAME=SOURCE``: headers alone, a folder of predictions, a bundle, SyN, or elastix."""
 
 import re
 from collections import Counter
@@ -8,12 +8,14 @@ from pathlib import Path
 from common.errors import RegInputError
 
 from .bundle_run import BundleRun
+from .elastix import Elastix
 from .predictions import Folder, Identity, Pair, Predictions
 from .syn import SyN
 
 __all__ = ["Source", "check_sources", "parse_methods", "predictions_of"]
 
-Source = Identity | Folder | BundleRun | SyN
+Source = Identity | Folder | BundleRun | SyN | Elastix
+PROGRAMS = {"none": Identity, "syn": SyN, "elastix": Elastix}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # of a column and of a folder
 
 
@@ -23,7 +25,8 @@ def parse_methods(
     """Sources by the names of their methods, in the order given.
 
     Args:
-        methods: ``NAME=SOURCE`` each; SOURCE is ``none``, ``syn``, a bundle's folder or a folder of predictions.
+        methods: ``NAME=SOURCE`` each; SOURCE is ``none``, ``syn``, ``elastix``, a bundle's folder or a folder of
+            predictions.
         overlays: ``NAME=FILE`` each, for a method that is a bundle.
         overrides: ``NAME:ID=VALUE`` each, likewise.
 
@@ -56,15 +59,14 @@ def parse_methods(
 
 
 def source_of(text: str, overlays: list[str], overrides: dict[str, str]) -> Source:
-    """What one SOURCE means; a folder called none or syn is written ./none."""
-    if text == "none":
-        return Identity()
-    if text == "syn":
-        return SyN()
+    """What one SOURCE means; a folder called like a method is written ./none."""
+    if text in PROGRAMS:
+        return PROGRAMS[text]()
     path = Path(text).expanduser()
     if not path.is_dir():
         raise RegInputError(
-            f"there is no folder '{text}', expected none, syn, a bundle or a folder of predictions; correct the source."
+            f"there is no folder '{text}', expected {', '.join(PROGRAMS)}, a bundle or a folder of predictions; "
+            "correct the source."
         )
     if (path / "configs").is_dir():
         return BundleRun(path, tuple(overlays), overrides)
@@ -84,7 +86,7 @@ def predictions_of(source: Source, pairs: Sequence[Pair], dataset_dir: str, sect
     """The predictions of a source, registering into ``out`` first where there are none yet."""
     if isinstance(source, BundleRun):
         source = source.run(dataset_dir, section, out)
-    elif isinstance(source, SyN):
+    elif isinstance(source, SyN | Elastix):
         source = source.run(pairs, out)
     source.check(pairs)
     return source

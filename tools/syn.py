@@ -5,8 +5,6 @@ aligned, and every method starts from the same headers.
 Source: Avants et al., Med. Image Anal. 2008, doi:10.1016/j.media.2007.06.004; repository ANTsX/ANTsPy.
 """
 
-import csv
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +13,10 @@ from types import ModuleType
 import numpy as np
 
 from common.errors import RegEnvError, RegNumericsError
-from common.files import save_atomically
-from common.transform_files import read_composite, read_displacement, write_displacement
+from common.transform_files import read_composite
 
-from .predictions import FIELD, TIMES, Folder, Pair
+from .peers import register_pairs
+from .predictions import Folder, Pair
 
 __all__ = ["PARAMETERS", "SyN"]
 
@@ -49,18 +47,7 @@ class SyN:
             RegNumericsError: if ANTs returns no displacement field.
         """
         ants = load_ants()
-        rows = []
-        for pair in pairs:
-            images = [ants.image_read(str(path)) for path in (pair.fixed, pair.moving)]
-            with tempfile.TemporaryDirectory() as work:
-                started = time.perf_counter()
-                result = ants.registration(*images, outprefix=f"{work}/", **PARAMETERS)
-                seconds = time.perf_counter() - started
-                ddf_mm, _ = read_displacement(the_field(result["fwdtransforms"], pair))
-            write_displacement(out / pair.name / FIELD, ddf_mm, pair.fixed_grid.affine)
-            rows.append({"fixed": pair.fixed.name, "moving": pair.moving.name, "seconds": seconds})
-        save_atomically(lambda path: write_rows(path, rows), out / TIMES)
-        return Folder(out)
+        return register_pairs(pairs, out, lambda pair, work: register(ants, pair, work))
 
 
 def load_ants() -> ModuleType:
@@ -74,6 +61,15 @@ def load_ants() -> ModuleType:
     return ants
 
 
+def register(ants: ModuleType, pair: Pair, work: Path) -> tuple[str, float]:
+    """Register one pair; the field's file in ``work``, and the seconds."""
+    images = [ants.image_read(str(path)) for path in (pair.fixed, pair.moving)]
+    started = time.perf_counter()
+    result = ants.registration(*images, outprefix=f"{work}/", **PARAMETERS)
+    seconds = time.perf_counter() - started
+    return the_field(result["fwdtransforms"], pair), seconds
+
+
 def the_field(files: Sequence[str], pair: Pair) -> str:
     """The displacement field of a transform; beside it ANTs writes the affine that it was told, the identity."""
     field, *affines = files or [""]
@@ -84,10 +80,3 @@ def the_field(files: Sequence[str], pair: Pair) -> str:
             "most identities; look at the images."
         )
     return field
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
