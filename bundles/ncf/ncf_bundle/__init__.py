@@ -1,0 +1,1 @@
+"""NCF: a neural correspondence field, optimised anew for every pair (arXiv 2503.00760)."""
