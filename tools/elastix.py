@@ -90,7 +90,8 @@ def register(itk: ModuleType, pair: Pair, work: Path) -> tuple[Path, float]:
     try:
         method = itk.ElastixRegistrationMethod.New(fixed, moving, parameter_object=parameters, log_to_console=False)
         method.Update()
-        field = itk.transformix_deformation_field(moving, method.GetTransformParameterObject())
+        transform = method.GetTransformParameterObject()
+        field = itk.transformix_deformation_field(moving, transform, output_directory=str(work))  # a copy lands there
     except RuntimeError as error:
         raise RegNumericsError(
             f"elastix gave up the pair {pair.name} ({reason(error)}), expected a transform; look at the images."

@@ -58,7 +58,7 @@ def fake_itk(ddf_mm, error=None) -> SimpleNamespace:
         imread=lambda path, kind: Path(path).name,
         ParameterObject=Parameters,
         ElastixRegistrationMethod=Method,
-        transformix_deformation_field=lambda moving, parameters: (moving, parameters),
+        transformix_deformation_field=lambda moving, parameters, output_directory: (moving, parameters),
         imwrite=lambda field, path: write_displacement(path, ddf_mm, AFFINE),
     )
 
@@ -100,10 +100,13 @@ def test_a_pair_that_elastix_gives_up_is_named_with_its_reason(pair, tmp_path, m
 
 
 @pytest.mark.reference
-def test_elastix_finds_the_shift_in_the_direction_of_a_pull_field(pair, tmp_path):
+def test_elastix_finds_the_shift_in_the_direction_of_a_pull_field(pair, tmp_path, monkeypatch):
     itk = pytest.importorskip("itk")
     if not hasattr(itk, "ElastixRegistrationMethod"):
         pytest.skip("itk-elastix is not installed")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     prediction = Elastix().run([pair], tmp_path / "out").read(pair)
+    assert not list((tmp_path / "here").iterdir())  # elastix likes to leave files in the working directory
     inner = prediction.offset[0][:, 12:28, 12:24, 10:22].mean(dim=(1, 2, 3))
     assert inner.tolist() == pytest.approx([2, 0, 0], abs=0.2)
