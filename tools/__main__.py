@@ -216,6 +216,20 @@ def draw_eoir(
         print(path)
 
 
+@report.command("lung")
+def table_lung(
+    scores: Annotated[str, typer.Option(help="folder that evaluate wrote for the LungCT data set")],
+    bundle: Annotated[list[str] | None, typer.Option(help="METHOD=FOLDER of a bundle: count its parameters")] = None,
+) -> None:
+    """Dice of lung masks between patients, within one, and pooled: a table and lung.csv beside the scores."""
+    from .methods import split
+    from .report_lung import report_lung
+
+    named = dict(split(text, "=", "--bundle METHOD=FOLDER") for text in bundle or ())
+    path, text = report_lung(Path(scores), {name: Path(folder) for name, folder in named.items()})
+    print(text, path, sep="\n")
+
+
 @app.command()
 def pack(
     name: Annotated[str, typer.Argument(help="folder under bundles/")],
