@@ -7,13 +7,14 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 from .errors import RegInputError, RegNumericsError
 
-__all__ = ["GuardedStep"]
+__all__ = ["ForwardStep", "GuardedStep"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +144,21 @@ class GuardedStep:
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.skipped_in_a_row = state["skipped_in_a_row"]
+
+
+class ForwardStep:
+    """``iteration_update`` of a SupervisedTrainer whose network optimises each pair in ``forward``: nothing to train.
+
+    It needs no optimizer and no loss, and goes through the events and postprocessing of a step as an evaluator does.
+    """
+
+    def __call__(self, engine: Any, batch: dict) -> dict:
+        """Run the network on ``batch`` and return {image, label, pred}."""
+        image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
+        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: label, Keys.PRED: engine.inferer(image, engine.network)}
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
 
 
 def everywhere(flag: Tensor) -> bool:

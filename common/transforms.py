@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform, Transform
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt2axcodes, ornt_transform
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
@@ -162,8 +162,8 @@ class ToNetworkGridd(Transform):
     as affine afterwards. So have their masks, where the item has them loaded; paths of masks stay as they are.
 
     Args:
-        orientation: axis codes, "LIA" or, for 2-D, such as "LA".
-        spacing_mm: voxel size along each of these axes.
+        orientation: axis codes, "LIA" or, for 2-D, such as "LA"; None keeps the fixed image's.
+        spacing_mm: voxel size along each of these axes; None keeps the fixed image's. With both the grid is its own.
         margin_mm: None covers the fixed image's whole field of view; a number, its voxels above its minimum and this
             much around them.
         keys: of the fixed and the moving image, MetaTensors (C, *S); a mask's key is its image's with ``_mask``.
@@ -176,14 +176,14 @@ class ToNetworkGridd(Transform):
 
     def __init__(
         self,
-        orientation: str,
-        spacing_mm: Sequence[float],
+        orientation: str | None,
+        spacing_mm: Sequence[float] | None,
         margin_mm: float | None = None,
         keys: Sequence[str] = ("fixed", "moving"),
         initial_key: str = "initial",
     ) -> None:
         self.orientation = orientation
-        self.spacing_mm = tuple(float(s) for s in spacing_mm)
+        self.spacing_mm = None if spacing_mm is None else tuple(float(s) for s in spacing_mm)
         self.margin_mm = margin_mm
         self.keys = tuple(keys)
         self.initial_key = initial_key
@@ -193,13 +193,14 @@ class ToNetworkGridd(Transform):
         images = [data[key] for key in self.keys]
         affines = [usable_affine(image, key) for image, key in zip(images, self.keys, strict=True)]
         ndim = images[0].ndim - 1
-        if not ndim == images[1].ndim - 1 == len(self.orientation) == len(self.spacing_mm):
+        orientation, spacing_mm = self._axes_of(affines[0])
+        if not ndim == images[1].ndim - 1 == len(orientation) == len(spacing_mm):
             raise RegInputError(
-                f"fixed and moving have {ndim} and {images[1].ndim - 1} axes, orientation '{self.orientation}' and "
-                f"{len(self.spacing_mm)} spacings; expected one number of axes; give images of {len(self.orientation)}."
+                f"fixed and moving have {ndim} and {images[1].ndim - 1} axes, orientation '{orientation}' and "
+                f"{len(spacing_mm)} spacings; expected one number of axes; give images of {len(orientation)}."
             )
         box = content_box(images[0], self.margin_mm, affines[0])
-        size, affine = network_grid(affines[0], box, self.orientation, self.spacing_mm)
+        size, affine = network_grid(affines[0], box, orientation, spacing_mm)
         initial = homogeneous(data.get(self.initial_key), ndim)
         item = dict(data)
         for key, image, own, to_world in zip(self.keys, images, affines, (np.eye(ndim + 1), initial), strict=True):
@@ -217,6 +218,18 @@ class ToNetworkGridd(Transform):
                 item[f"{key}_mask"] = mask_on(mask, f"{key}_mask", to_world @ affine, size, affine)
         item["network_affine"] = affine
         return item
+
+    def _axes_of(self, affine: np.ndarray) -> tuple[str, tuple[float, ...]]:
+        """Orientation and spacing of the grid for a fixed image of this affine, spacing in the orientation's order."""
+        own = io_orientation(affine)
+        orientation = self.orientation or "".join(ornt2axcodes(own))
+        if self.spacing_mm is not None:
+            return orientation, self.spacing_mm
+        old = np.linalg.norm(affine[:-1, :-1], axis=0)
+        if len(orientation) != len(old):
+            return orientation, tuple(old)
+        order = np.argsort(ornt_transform(own, axcodes2ornt(tuple(orientation)))[:, 0])
+        return orientation, tuple(float(old[axis]) for axis in order)
 
 
 def network_grid(

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from common.errors import RegInputError, RegNumericsError
-from common.step import GuardedStep
+from common.step import ForwardStep, GuardedStep
 
 
 def trainer(loss_values, batches: int = 1000, **guard) -> tuple[SimpleNamespace, GuardedStep]:
@@ -174,3 +174,31 @@ def test_the_count_of_skipped_steps_goes_on_after_a_resume():
     engine.state.iteration = 1
     with pytest.raises(RegNumericsError, match="--resume true"):
         second(engine, torch.ones(1, 1))
+
+
+def test_a_network_that_optimises_inside_is_run_once_a_pair_and_its_result_processed():
+    """Without an optimizer, a loss or a parameter, under the trainer that train.json has to have."""
+    seen, results = [], []
+
+    class Doubling(nn.Module):
+        def forward(self, image):
+            seen.append(torch.is_grad_enabled())
+            return 2 * image
+
+    def keep(item):
+        results.append(item["pred"].item())
+        return item
+
+    data = [{"image": torch.full((1,), float(k)), "label": torch.zeros(1)} for k in range(3)]
+    trainer = SupervisedTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=DataLoader(data, batch_size=1),
+        network=Doubling(),
+        optimizer=None,
+        loss_function=None,
+        iteration_update=ForwardStep(),
+        postprocessing=keep,
+    )
+    trainer.run()
+    assert seen == [True] * 3 and results == [0.0, 2.0, 4.0]

@@ -95,6 +95,25 @@ def test_in_its_own_orientation_and_spacing_the_fixed_image_stays_as_it_is():
     torch.testing.assert_close(item["fixed"].as_tensor(), fixed.as_tensor(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("case", FIXED)
+def test_by_default_the_grid_is_the_fixed_images_own(case):
+    fixed = image_on(FIXED[case], (6, 7, 8))
+    item = ToNetworkGridd(None, None)({"fixed": fixed, "moving": fixed})
+    np.testing.assert_allclose(item["network_affine"], FIXED[case], atol=1e-9)
+    torch.testing.assert_close(item["fixed"].as_tensor(), fixed.as_tensor(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("codes", CODES)
+@pytest.mark.parametrize("case", FIXED)
+def test_a_turned_grid_keeps_each_axis_spacing(case, codes):
+    """Its columns are the fixed ones, permuted and flipped."""
+    fixed = image_on(FIXED[case], (6, 7, 8))
+    affine = ToNetworkGridd(codes, None)({"fixed": fixed, "moving": fixed})["network_affine"]
+    assert "".join(nib.aff2axcodes(affine)) == codes
+    for column in affine[:3, :3].T:
+        assert min(min(abs(column - o).max(), abs(column + o).max()) for o in FIXED[case][:3, :3].T) < 1e-9
+
+
 @pytest.mark.parametrize("codes", CODES)
 def test_reorienting_agrees_with_monai(codes):
     affine = affine_of((1, 1, 1), (8, 12, -9))
