@@ -9,6 +9,7 @@ from common.errors import RegInputError
 from tools.pack import REPOSITORY
 from tools.verify import (
     CHECKS,
+    WITHOUT_WEIGHTS,
     Case,
     check_alone,
     check_configs,
@@ -16,10 +17,12 @@ from tools.verify import (
     check_labels,
     check_metadata,
     check_net,
+    check_no_weights,
     check_packed,
     check_properties,
     check_strays,
     check_torchscript,
+    checks_of,
     finding_of,
     verify,
 )
@@ -196,6 +199,44 @@ def test_a_command_that_did_nothing_is_found(after_commands, what, result):
     assert check_alone(what)(after_commands).startswith("it wrote no")
     write(after_commands.packed / result, "x")
     assert check_alone(what)(after_commands) is None
+
+
+@pytest.fixture
+def exempt(after_commands, known_common, monkeypatch):
+    """The toy declared to have no weights, without the one that it has."""
+    monkeypatch.setitem(WITHOUT_WEIGHTS, "toy", "it is a toy")
+    replace_network(after_commands, "nn.Parameter(torch.ones(1))", "1.0")
+    shutil.rmtree(after_commands.folder / "models")
+    return after_commands
+
+
+def test_only_what_is_declared_is_exempt_and_of_one_check(exempt):
+    said: list[str] = []
+    assert checks_of("eoir", said.append) == CHECKS and not said
+    checks = checks_of("toy", said.append)
+    assert said == ["-     TorchScript equals eager (ckpt_export): left out, because it is a toy"]
+    assert set(CHECKS) - set(checks) == {"TorchScript equals eager (ckpt_export)"}
+    assert checks["no weights"] is check_no_weights
+
+
+def test_what_is_exempt_passes_and_has_to_register_where_others_train(exempt):
+    assert finding_of(check_no_weights, exempt) is None and finding_of(check_net, exempt) is None
+    assert check_alone("train")(exempt) == "it wrote no eval/**/*.nii.gz"
+    write(exempt.packed / "eval" / "pair" / "warped.nii.gz", "x")
+    assert check_alone("train")(exempt) is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        (lambda case: replace_network(case, "torch.ones(1)", "torch.ones(2)"), "found weight"),
+        (lambda case: write(case.packed / "models" / "model.pt", "x"), "models"),
+        (lambda case: edit_json(case.folder / "configs" / "train.json", ckpt_path="x"), "found train.json"),
+    ],
+)
+def test_weights_of_what_is_declared_to_have_none_are_found(exempt, damage, finding):
+    damage(exempt)
+    assert finding in finding_of(check_no_weights, exempt)
 
 
 @pytest.mark.parametrize("stray", ["alone/models/model.pt", "elsewhere/eval/x.csv"])
