@@ -58,78 +58,91 @@ def mind(image: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
     image = image.as_subclass(Tensor).to(torch.promote_types(image.dtype, torch.float32))
     margin = radius + dilation
     padded = F.pad(image, (margin, margin) * (image.ndim - 2), mode="replicate")
-    return Similarities.apply(Distances.apply(padded, radius, dilation))
+    return Descriptor.apply(padded, radius, dilation)
 
 
-class Distances(torch.autograd.Function):
-    """Mean squared differences of the patches of every pair, (B, K, *S), from an image padded by radius + dilation.
-
-    The pairs come in twos whose neighbors lie apart in the same direction: both are read from one map of squared
-    differences, smoothed once, at two places.
-    """
+class Descriptor(torch.autograd.Function):
+    """MIND-SSC (B, K, *S) from an image padded by radius + dilation; what it keeps is the image and the result."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, padded: Tensor, radius: int, dilation: int) -> Tensor:
-        """Six (in 2-D two) box filters."""
-        ctx.save_for_backward(padded)
+        """Distances; the smallest subtracted, divided by the local noise; the exponential."""
+        out = patch_distances(padded, radius, dilation)
+        smallest, nearest = out.min(dim=1, keepdim=True)
+        mean = out.mean(dim=1, keepdim=True).sub_(smallest)
+        low, high = (factor * spatial_mean(mean) for factor in NOISE_RANGE)
+        noise = mean.clamp(low, high)
+        inverse = torch.where(noise > 0, 1 / noise, 0.0)
+        out.sub_(smallest).mul_(-inverse).exp_()
+        ctx.save_for_backward(padded, out, inverse, nearest, mean < low, mean > high)
         ctx.lengths = radius, dilation
-        ndim = padded.ndim - 2
-        size = [n - 2 * (radius + dilation) for n in padded.shape[2:]]
-        out = padded.new_empty(len(padded), CHANNELS[ndim], *size)
-        for k, (first, second, places) in enumerate(maps(size, radius, dilation)):
-            distance = box_sum((padded[first] - padded[second]).square_(), radius)
-            for channel, place in zip((2 * k, 2 * k + 1), places, strict=True):
-                torch.mul(distance[place], (2 * radius + 1) ** -ndim, out=out[:, channel : channel + 1])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Back through the filters, whose adjoint is the filter, to both voxels of every difference."""
-        (padded,), (radius, dilation) = ctx.saved_tensors, ctx.lengths
-        ndim = padded.ndim - 2
-        grad_padded = torch.zeros_like(padded)
-        for k, (first, second, places) in enumerate(maps(grad.shape[2:], radius, dilation)):
-            difference = padded[first] - padded[second]
-            sums = torch.zeros_like(difference[(..., *[slice(radius, n - radius) for n in difference.shape[2:]])])
-            for channel, place in zip((2 * k, 2 * k + 1), places, strict=True):
-                sums[place] += grad[:, channel : channel + 1]
-            squares = box_sum(F.pad(sums, (2 * radius,) * (2 * ndim)), radius)
-            difference.mul_(squares).mul_(2 * (2 * radius + 1) ** -ndim)
-            grad_padded[first] += difference
-            grad_padded[second] -= difference
-        return grad_padded, None, None
+        """To the distances, then to the image."""
+        padded, *kept = ctx.saved_tensors
+        return spread_to_image(padded, gradient_of_distances(grad, *kept), *ctx.lengths), None, None
 
 
-class Similarities(torch.autograd.Function):
-    """Distances (B, K, *S) to descriptors in [0, 1], see :func:`mind`."""
+def patch_distances(padded: Tensor, radius: int, dilation: int) -> Tensor:
+    """Mean squared differences of the patches of every pair, (B, K, *S).
 
-    @staticmethod
-    def forward(ctx: FunctionCtx, distances: Tensor) -> Tensor:
-        """Subtract the smallest, divide by the local noise, take the exponential."""
-        smallest, nearest = distances.min(dim=1, keepdim=True)
-        mean = distances.mean(dim=1, keepdim=True).sub_(smallest)
-        low, high = (factor * spatial_mean(mean) for factor in NOISE_RANGE)
-        noise = mean.clamp(low, high)
-        inverse = torch.where(noise > 0, 1 / noise, 0.0)
-        out = (distances - smallest).mul_(-inverse).exp_()
-        ctx.save_for_backward(out, inverse, nearest, mean < low, mean > high)
-        return out
+    The pairs come in twos whose neighbors lie apart in the same direction: both are read from one map of squared
+    differences, smoothed once, at two places. So 12 channels cost six box filters.
+    """
+    ndim = padded.ndim - 2
+    size = [n - 2 * (radius + dilation) for n in padded.shape[2:]]
+    out = padded.new_empty(len(padded), CHANNELS[ndim], *size)
+    for k, (first, second, places) in enumerate(maps(size, radius, dilation)):
+        distance = box_sum((padded[first] - padded[second]).square_(), radius)
+        for channel, place in zip((2 * k, 2 * k + 1), places, strict=True):
+            torch.mul(distance[place], (2 * radius + 1) ** -ndim, out=out[:, channel : channel + 1])
+    return out
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        """The exponents are recovered from the descriptors; where the noise is held, its bound has the gradient."""
-        out, inverse, nearest, below, above = ctx.saved_tensors
-        grad_noise = (grad * torch.xlogy(out, out)).sum(dim=1, keepdim=True).mul_(-inverse)
-        held = sum(
-            factor * (grad_noise * where).sum(dim=spatial_axes(out), keepdim=True)
-            for factor, where in zip(NOISE_RANGE, (below, above), strict=True)
-        )
-        grad_mean = grad_noise.masked_fill_(below | above, 0).add_(held / inverse[0].numel())
-        grad_distances = (grad * out).mul_(-inverse).add_(grad_mean / out.shape[1])
-        total = grad_distances.sum(dim=1, keepdim=True)
-        return grad_distances.scatter_add_(1, nearest, -total)
+
+def gradient_of_distances(
+    grad: Tensor, out: Tensor, inverse: Tensor, nearest: Tensor, below: Tensor, above: Tensor
+) -> Tensor:
+    """Gradient (B, K, *S) of the distances from that of the descriptors ``out``, whose logarithms are the exponents.
+
+    Args:
+        grad: of the descriptors.
+        out: the descriptors.
+        inverse: 1 over the local noise, (B, 1, *S); 0 in a flat image.
+        nearest: channel of the smallest distance.
+        below: where the noise is held at its lower bound, which then has the gradient.
+        above: the same of the upper bound.
+    """
+    grad_noise = torch.zeros_like(inverse)
+    for g, m in zip(grad.split(1, 1), out.split(1, 1), strict=True):  # one channel at a time stays in the cache
+        grad_noise.addcmul_(g, m.clamp(min=torch.finfo(m.dtype).tiny).log_().mul_(m))
+    grad_noise.mul_(-inverse)
+    held = sum(
+        factor * (grad_noise * where).sum(dim=spatial_axes(out), keepdim=True)
+        for factor, where in zip(NOISE_RANGE, (below, above), strict=True)
+    )
+    grad_mean = grad_noise.masked_fill_(below | above, 0).add_(held / inverse[0].numel())
+    grad_distances = (grad * out).mul_(-inverse).add_(grad_mean / out.shape[1])
+    return grad_distances.scatter_add_(1, nearest, -grad_distances.sum(dim=1, keepdim=True))
+
+
+def spread_to_image(padded: Tensor, grad: Tensor, radius: int, dilation: int) -> Tensor:
+    """Gradient of the padded image from that of its distances: back through the filters, whose adjoint is the filter,
+    to both voxels of every difference."""
+    ndim = padded.ndim - 2
+    grad_padded = torch.zeros_like(padded)
+    for k, (first, second, places) in enumerate(maps(grad.shape[2:], radius, dilation)):
+        difference = padded[first] - padded[second]
+        sums = torch.zeros_like(difference[(..., *[slice(radius, n - radius) for n in difference.shape[2:]])])
+        for channel, place in zip((2 * k, 2 * k + 1), places, strict=True):
+            sums[place] += grad[:, channel : channel + 1]
+        squares = box_sum(F.pad(sums, (2 * radius,) * (2 * ndim)), radius)
+        difference.mul_(squares).mul_(2 * (2 * radius + 1) ** -ndim)
+        grad_padded[first] += difference
+        grad_padded[second] -= difference
+    return grad_padded
 
 
 def maps(size: list[int], radius: int, dilation: int) -> Iterator[tuple[tuple, tuple, list[tuple]]]:
