@@ -4,11 +4,15 @@ The flow of a velocity v (voxels per unit time) is d phi / dt = v(phi), phi_0 = 
 displacement phi_1 - id as a ddf, so ``integrate(-svf)`` is the inverse of ``integrate(svf)``.
 """
 
+import math
+
 from torch import Tensor
 
 from .spatial import at_least_float32, compose, warp
 
-__all__ = ["integrate", "integrate_semi_lagrangian", "invert"]
+__all__ = ["integrate", "integrate_semi_lagrangian", "invert", "squarings"]
+
+FIRST_STEP = 0.4  # voxels that the flow is started with at most: as accurate as interpolation between voxels is
 
 
 def integrate(svf: Tensor, steps: int = 7, padding_mode: str = "border") -> Tensor:
@@ -28,6 +32,12 @@ def integrate(svf: Tensor, steps: int = 7, padding_mode: str = "border") -> Tens
     for _ in range(steps):
         ddf = compose(ddf, ddf, padding_mode)
     return ddf
+
+
+def squarings(svf: Tensor, first_step: float = FIRST_STEP) -> int:
+    """How many squarings of :func:`integrate` start a velocity with ``first_step`` voxels at most."""
+    largest = float(svf.detach().abs().amax())
+    return max(0, math.ceil(math.log2(largest / first_step))) if largest > first_step else 0
 
 
 def integrate_semi_lagrangian(
