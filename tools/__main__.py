@@ -118,6 +118,23 @@ def eoir(
 
 
 @benchmark.command()
+def ncf(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids, as 192x192x208,96x96x104")] = "192x192x208",
+    parts: Annotated[str, typer.Option(help="whole, auto or voxels at a time, as whole,auto,2048")] = "whole,auto",
+    steps: Annotated[int, typer.Option(help="timed steps of each case")] = 3,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Peak memory and seconds of a step of NCF, whole and in parts."""
+    from .benchmark_ncf import benchmark_ncf
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_ncf(Path(out), grids, parts.split(","), steps, **stack))
+
+
+@benchmark.command()
 def training(
     out: Out = "results",
     kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
