@@ -37,8 +37,8 @@ class CorrespondenceField(nn.Module):
             convolutions, which see displacements, nothing periodic.
         omega: frequency of the sines.
         residual: add the convolutions' result to the coarse field instead of replacing it.
-        chunk: voxels that the linear layers take at a time; ``None`` is 4096 on a CPU, where that takes half the time
-            of all at once, and 65,536 elsewhere; 0 takes all.
+        chunk: voxels that the linear layers take at a time; ``None`` is 4096 on a CPU, where the hidden maps then
+            stay in the cache, and 65,536 elsewhere; 0 takes all.
         slab: voxels that the convolutions take at a time, in whole planes; 0 takes all.
         seed: of the weights.
 
