@@ -110,6 +110,13 @@ def test_two_files_are_registered_on_the_fixed_files_own_grid(bundle, dataset, t
     assert field.shape == (32, 29, 32, 1, 3) and np.allclose(field.affine, affine, atol=1e-4)
 
 
+def test_slices_are_registered_as_volumes_are(bundle, tmp_path):
+    data = write_phantom(tmp_path / "slices", subjects=2, size=(40, 36), validation_pairs=1, testing_pairs=1).parent
+    run(bundle, data, "inference", kind="infer")
+    (pair,) = (path for path in (bundle / "eval" / "registrations").iterdir() if path.is_dir())
+    assert written(pair) == RESULTS and nib.load(pair / "warped.nii.gz").shape == (40, 36)
+
+
 def test_an_image_too_small_for_the_window_ends_with_its_sentence(bundle, dataset):
     with pytest.raises(RuntimeError) as error:
         run(bundle, dataset, "inference", kind="infer", **{"network_def::ssim_kernel_size": 21})
