@@ -1,0 +1,1 @@
+"""SVF: a dense stationary velocity, optimised anew for every pair."""
