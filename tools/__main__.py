@@ -76,6 +76,20 @@ def lncc(
 
 
 @benchmark.command()
+def pairs(
+    data: Annotated[str, typer.Option(help="folder of native <id>_SS.nii.gz and <id>_glm.nii.gz of MALC")],
+    out: Out = "results",
+    methods: Annotated[str, typer.Option(help="of svf, greedy and syn, with commas")] = "svf,greedy,syn",
+    threads: Annotated[int, typer.Option(help="of every method")] = 2,
+    limit: Annotated[int | None, typer.Option(help="number of pairs; all by default")] = None,
+) -> None:
+    """SVF beside picsl-greedy and SyN on native pairs: overlap against smoothness against time. Goes on where it was."""
+    from .benchmark_pairs import benchmark_pairs
+
+    print(benchmark_pairs(Path(data), Path(out), methods.split(","), threads, limit))
+
+
+@benchmark.command()
 def dice(
     out: Out = "results",
     size: Annotated[str, typer.Option(help="grid, as 160x192x224")] = "160x192x224",
