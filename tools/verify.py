@@ -4,18 +4,11 @@ The bundle's folder is only read: commands run on copies in a temporary folder. 
 training on the phantom, in the packed copy and without the repository, makes those that the export needs.
 """
 
-import contextlib
 import hashlib
-import importlib
-import json
 import logging
 import shutil
-import sys
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +19,11 @@ from torch import nn
 
 from common.errors import RegInputError
 
-from .alone import Command, run_alone
-from .lint import lint_configs, read_config
+from .lint import lint_configs
 from .pack import REPOSITORY, WEIGHTS, check_version, large_files, pack
+from .verify_case import Case, importable, short_overrides
 
-__all__ = ["SHORT", "Check", "verify"]
+__all__ = ["WITHOUT_WEIGHTS", "Check", "verify"]
 
 SCHEMA = Path(__file__).parent / "schema" / "metadata_20240725.json"
 NECESSARY = (
@@ -45,18 +38,6 @@ NECESSARY = (
     "{name}_bundle/__init__.py",
     "{name}_bundle/network.py",
 )
-SHORT = {
-    "max_epochs": 1,
-    "steps_per_epoch": 1,
-    "val_interval": 1,
-    "iterations": 2,
-    "half_resolution_steps": 1,
-    "dataset_dir::size": [48, 48, 48],  # four halvings leave 3 voxels, the smallest window of LNCC
-    "dataset_dir::subjects": 2,
-    "dataset_dir::validation_pairs": 1,
-    "dataset_dir::testing_pairs": 1,
-}
-"""Overrides that make a training short; a config takes those whose id, or the phantom's section, it has."""
 RESULTS = {"train": WEIGHTS, "evaluate": "eval/**/*.csv", "inference": "eval/**/*.nii.gz"}
 """What each command is for; the phantom's own images do not count."""
 WITHOUT_WEIGHTS = {"ncf": "its network is made and optimised anew for every pair"}
@@ -81,8 +62,8 @@ def verify(
     Args:
         name: the bundle's folder in ``bundles_dir``.
         bundles_dir: folder of the bundles.
-        say: is handed each line, ``ok    <check>`` or ``WRONG <check>: <finding>``, as soon as it is known; by default
-            lines go to the log.
+        say: is handed each line, ``ok    <check>`` or ``WRONG <check>: <finding>``, as soon as it is known, and first
+            ``-     <check>: left out, because <reason>`` for each exemption; by default lines go to the log.
 
     Returns:
         Every check in the order of the work.
@@ -103,7 +84,7 @@ def verify(
     return checks
 
 
-def checks_of(name: str, say: Callable[[str], None]) -> dict[str, Callable[["Case"], str | None]]:
+def checks_of(name: str, say: Callable[[str], None]) -> dict[str, Callable[[Case], str | None]]:
     """The checks that a bundle has to pass; what it is exempt from is said with the reason."""
     if name not in WITHOUT_WEIGHTS:
         return CHECKS
@@ -111,95 +92,6 @@ def checks_of(name: str, say: Callable[[str], None]) -> dict[str, Callable[["Cas
     for title in exempt:
         say(f"-     {title}: left out, because {WITHOUT_WEIGHTS[name]}")
     return {title: look for title, look in CHECKS.items() if title not in exempt} | {"no weights": check_no_weights}
-
-
-@dataclass
-class Case:
-    """A bundle under examination.
-
-    Args:
-        folder: the bundle, only read.
-        work: temporary folder.
-    """
-
-    folder: Path
-    work: Path
-
-    @property
-    def name(self) -> str:
-        """The bundle's name."""
-        return self.folder.name
-
-    @cached_property
-    def copy(self) -> Path:
-        """A copy of the bundle without what runs wrote."""
-        target = self.work / "copy" / self.name
-        shutil.copytree(self.folder, target, ignore=shutil.ignore_patterns("eval", "models", "__pycache__"))
-        return target
-
-    @cached_property
-    def metadata(self) -> dict:
-        """What metadata.json holds."""
-        return read_config((self.folder / "configs" / "metadata.json").read_bytes(), "metadata.json")
-
-    @cached_property
-    def packed(self) -> Path:
-        """The bundle packed and unpacked again, in a folder of its own."""
-        archive = pack(self.name, self.work / "zip", self.folder.parent)
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(self.work / "alone")
-        return self.work / "alone" / self.name
-
-    @cached_property
-    def alone(self) -> dict[str, str | None]:
-        """What training, evaluating and inferring with the packed copy failed with, run without the repository.
-
-        Each works in another folder: the bundle's root, the one above, and elsewhere with ``--bundle_root``.
-        """
-        elsewhere = self.work / "elsewhere"
-        elsewhere.mkdir()
-        root = self.packed
-        calls = {
-            "train": (root, ["configs/train.json"], []),
-            "evaluate": (root.parent, [f"{self.name}/configs/{file}.json" for file in ("train", "evaluate")], []),
-            "inference": (elsewhere, [str(root / "configs" / "inference.json")], ["--bundle_root", str(root)]),
-        }
-        commands = [
-            Command(str(cwd), ["run", "--config_file", str(files), *more, *short_arguments(cwd, files)])
-            for cwd, files, more in calls.values()
-            if all((cwd / file).is_file() for file in files)
-        ]
-        outcomes = iter(run_alone(commands))
-        return {
-            what: next(outcomes) if all((cwd / file).is_file() for file in files) else f"{files[-1]} is missing"
-            for what, (cwd, files, _) in calls.items()
-        }
-
-    @cached_property
-    def weights(self) -> Path:
-        """``models/model.pt`` of the bundle, or else the one that the short training wrote."""
-        own, short = self.folder / WEIGHTS, self.packed / WEIGHTS
-        if not own.is_file() and not short.is_file():
-            raise RegInputError(f"there is no {WEIGHTS}, and the short training wrote none: {self.alone['train']}")
-        return own if own.is_file() else short
-
-    def config(self, file: str) -> str:
-        """Path of one config of the copy."""
-        return str(self.copy / "configs" / file)
-
-
-def short_arguments(cwd: Path, files: list[str]) -> list[str]:
-    """``--id value`` for every entry of ``SHORT`` that the merged configs have."""
-    pairs = short_overrides([cwd / file for file in files])
-    return [part for key, value in pairs.items() for part in (f"--{key}", json.dumps(value))]
-
-
-def short_overrides(files: list[Path]) -> dict:
-    """The entries of ``SHORT`` whose id the merged configs have, or whose section makes a phantom."""
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    phantom = str(parser.get("dataset_dir::_target_", "")).endswith(".ensure_phantom")
-    return {key: value for key, value in SHORT.items() if key in parser or (phantom and "::" in key)}
 
 
 def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:
@@ -211,25 +103,6 @@ def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)
         return " <- ".join(f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}" for e in causes)
-
-
-@contextlib.contextmanager
-def importable(root: Path) -> Iterator[None]:
-    """The bundle's package taken from ``root`` inside the block; afterwards as if it had never been imported."""
-    package = f"{root.name}_bundle"
-
-    def take_out() -> dict:
-        return {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == package}
-
-    kept = take_out()
-    sys.path.insert(0, str(root))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(root))
-        take_out()
-        sys.modules.update(kept)
 
 
 def check_files(case: Case) -> str | None:
