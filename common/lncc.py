@@ -7,9 +7,9 @@ Every backend evaluates the same formula on the same five window sums; they diff
 * ``separable``: short sums along each axis with a gradient of its own, see ``lncc_separable.py``;
 * ``cpu``: running sums in float64, compiled by numba, with a gradient of its own, see ``lncc_cpu.py``.
 
-The others take sums in float32 and a bound of their rounding error is evaluated at every window. Where it does not guarantee
-the value (a low contrast on a high offset, flat regions of large values, overflow), the sums are taken again in
-float64. Voxels outside the image count as zero and every window is divided by its full size, as in VoxelMorph.
+The others take sums in float32 and evaluate a bound of their rounding error at every window. Where it does not
+guarantee the value (a low contrast on a high offset, flat regions of large values, overflow), the sums are taken again
+in float64. Voxels outside the image count as zero and every window is divided by its full size, as in VoxelMorph.
 """
 
 from collections.abc import Callable

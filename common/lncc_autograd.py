@@ -1,7 +1,7 @@
 """LNCC as autograd sees it: a map or a mean whose backend forms the gradient itself, once differentiable.
 
-A backend is a function ``run(f, w, kernel_size, formula, value=, weight=, grad_f=, grad_w=) -> total`` on one volume (*S):
-it returns the sum of the map and fills what it is given room for.
+A backend is a function ``run(f, w, kernel_size, formula, value=, weight=, grad_f=, grad_w=) -> total`` on one volume
+(*S): it returns the sum of the map and fills what it is given room for.
 """
 
 from collections.abc import Callable, Iterator

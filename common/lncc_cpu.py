@@ -67,8 +67,9 @@ def sparse(image: np.ndarray) -> np.ndarray:
     return image[::4, ::4, ::4]
 
 
-# The kernels. Sums run along the axes in turn: ``planes`` (K, H, W) hold the sums over z of the present plane's windows,
-# ``columns`` (K, W) those over z and y, ``sums`` (K, W) the windows of a row; K = 5 has a sixth row of zeros there.
+# The kernels. Sums run along the axes in turn: ``planes`` (K, H, W) hold the sums over z of the present plane's
+# windows, ``columns`` (K, W) those over z and y, ``sums`` (K, W) the windows of a row; K = 5 has a sixth row of zeros
+# there.
 
 
 @compiled
@@ -103,7 +104,10 @@ def add_row(columns, planes, y, sign):
 
 @compiled
 def run_along_row(columns, sums, radius):
-    """Sums of a row's windows from the sums over z and y, three rows at a time: each addition waits for the last one."""
+    """Sums of a row's windows from the sums over z and y.
+
+    Three rows at a time, because each addition waits for the one before.
+    """
     width = columns.shape[1]
     for k in range(columns.shape[0]):
         column, out = columns[k], sums[k]

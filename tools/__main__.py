@@ -83,7 +83,7 @@ def pairs(
     threads: Annotated[int, typer.Option(help="of every method")] = 2,
     limit: Annotated[int | None, typer.Option(help="number of pairs; all by default")] = None,
 ) -> None:
-    """SVF beside picsl-greedy and SyN on native pairs: overlap against smoothness against time. Goes on where it was."""
+    """SVF beside picsl-greedy and SyN on native pairs: overlap, smoothness, time. A stopped run goes on."""
     from .benchmark_pairs import benchmark_pairs
 
     print(benchmark_pairs(Path(data), Path(out), methods.split(","), threads, limit))
