@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from .errors import RegInputError
-from .flow import integrate, squarings
+from .flow import FIRST_STEP, integrate, squarings
 from .instance import Plateau, Report, minimize
 from .similarity import Similarity
 from .smooth import gaussian_smooth
@@ -28,6 +28,7 @@ from .spatial import compose, upsample, warp
 __all__ = ["SmoothedMomentum", "VelocityRegistration", "displacement", "force", "warp_by_velocity"]
 
 MIN_SIDE = 8  # voxels that shrinking leaves along an axis
+ROUGH = 0.4  # voxels: first step of the integration inside of the optimisation, see ``flow.squarings``
 ANTIALIAS = 0.5  # standard deviation of the Gaussian before shrinking, in voxels of the smaller grid
 
 
@@ -225,7 +226,7 @@ class WarpByVelocity(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, moving: Tensor, svf: Tensor, start: Tensor | None) -> Tensor:
-        warped = warp(moving, displacement(svf, list(moving.shape[2:]), start))
+        warped = warp(moving, displacement(svf, list(moving.shape[2:]), start, ROUGH))
         ctx.save_for_backward(warped)
         ctx.size = list(svf.shape[2:])
         return warped
@@ -237,18 +238,19 @@ class WarpByVelocity(torch.autograd.Function):
         return None, restricted(force(warped, upstream), ctx.size), None
 
 
-def displacement(svf: Tensor, size: list[int], start: Tensor | None = None) -> Tensor:
+def displacement(svf: Tensor, size: list[int], start: Tensor | None = None, first_step: float = FIRST_STEP) -> Tensor:
     """The ddf of a velocity on a grid of another size over the same field of view, applied after ``start``.
 
     Args:
         svf: (B, N, *T) in voxels of its own grid.
         size: S.
         start: ddf (B, N, *S) in voxels, or None.
+        first_step: of the integration, see :func:`common.flow.squarings`.
 
     Returns:
         (B, N, *S) in voxels: ``start o exp(svf)``, diffeomorphic where ``start`` is.
     """
-    ddf = resized(integrate(svf, squarings(svf)), size)
+    ddf = resized(integrate(svf, squarings(svf, first_step)), size)
     return ddf if start is None else compose(start, ddf)
 
 
