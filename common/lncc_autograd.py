@@ -5,40 +5,16 @@ A backend is a function ``run(f, w, kernel_size, formula, value=, weight=, grad_
 """
 
 from collections.abc import Callable, Iterator
-from functools import wraps
 
 import torch
 from torch import Tensor
 
+from .first_order import first_order
 from .lncc_terms import Formula
 
 __all__ = ["LNCCMap", "LNCCMean"]
 
-
-def first_order(backward: Callable) -> Callable:
-    """Decorate a backward pass that autograd cannot differentiate: a second derivative raises instead of vanishing."""
-
-    @wraps(backward)
-    def guarded(ctx, upstream: Tensor):
-        with torch.no_grad():
-            grads = backward(ctx, upstream)
-        if not torch.is_grad_enabled():
-            return grads
-        return tuple(None if grad is None else NoSecondDerivative.apply(grad.requires_grad_()) for grad in grads)
-
-    return guarded
-
-
-class NoSecondDerivative(torch.autograd.Function):
-    """Pass a gradient on; refuse to be differentiated."""
-
-    @staticmethod
-    def forward(ctx, grad: Tensor) -> Tensor:
-        return grad.view_as(grad)
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor):
-        raise RuntimeError("This LNCC has no second derivative; use backend='group_conv' for one.")
+REFUSAL = "This LNCC has no second derivative; use backend='group_conv' for one."
 
 
 class LNCCMap(torch.autograd.Function):
@@ -54,7 +30,7 @@ class LNCCMap(torch.autograd.Function):
         return value
 
     @staticmethod
-    @first_order
+    @first_order(REFUSAL)
     def backward(ctx, upstream: Tensor):
         fixed, warped = ctx.saved_tensors
         grads = empty_gradients(fixed, ctx.needs_input_grad)
@@ -77,7 +53,7 @@ class LNCCMean(torch.autograd.Function):
         return (total / ctx.count).to(fixed.dtype)
 
     @staticmethod
-    @first_order
+    @first_order(REFUSAL)
     def backward(ctx, upstream: Tensor):
         scale = upstream / ctx.count
         return *(None if grad is None else grad * scale for grad in ctx.saved_tensors), None, None, None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .first_order import first_order
 from .kernels_cpu import compiled, slab_count, slabs
 
 __all__ = ["PADDINGS", "sample_linear"]
@@ -21,14 +22,21 @@ def sample_linear(image: Tensor, ddf: Tensor, padding_mode: str, add_ddf: bool) 
     """``image(x + ddf(x))``, plus ``ddf(x)`` itself where asked (composition).
 
     Args:
-        image: (B, C, D, H, W), float32 or float64 on the CPU; C = 3 with ``add_ddf``.
+        image: (B, C, D, H, W), not empty, float32 or float64 on the CPU; C = 3 with ``add_ddf``.
         ddf: (B, 3, *S) in voxels, of the same dtype.
         padding_mode: one of ``PADDINGS``.
         add_ddf: add the displacement to the sample.
 
     Returns:
-        (B, C, *S). A sample at a coordinate that is not a number is not a number.
+        (B, C, *S). A sample at a coordinate that is not a finite number is not a number.
+
+    Raises:
+        ValueError: if the shapes do not fit: the loops do not look.
     """
+    if image.ndim != 5 or image.numel() == 0 or ddf.ndim != 5 or ddf.shape[:2] != (len(image), 3):
+        raise ValueError(f"an image {list(image.shape)} cannot be sampled through a ddf {list(ddf.shape)}.")
+    if add_ddf and image.shape[1] != 3:
+        raise ValueError(f"a displacement has 3 components, got {list(image.shape)}.")
     return SampleLinear.apply(image, ddf, padding_mode == "zeros", add_ddf)
 
 
@@ -40,13 +48,13 @@ class SampleLinear(torch.autograd.Function):
         ctx.save_for_backward(image, ddf)
         ctx.options = (zeros, add_ddf)
         size = tuple(image.shape[2:])
-        out = torch.empty((len(image), image.shape[1], *ddf.shape[2:]), dtype=image.dtype)
+        out = image.new_empty((len(image), image.shape[1], *ddf.shape[2:]))
         for source, field, target in zip(*map(arrays, (image, ddf, out)), strict=True):
             spread(sample_planes, field, flat(source), size, ticks(size, field), field, target, zeros, add_ddf)
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order("Linear sampling has no second derivative here or in torch; take only first ones of warp and compose.")
     def backward(ctx, upstream: Tensor):
         image, ddf = ctx.saved_tensors
         grad_image = splat(ddf, upstream, tuple(image.shape[2:]), ctx.options[0]) if ctx.needs_input_grad[0] else None
@@ -56,7 +64,7 @@ class SampleLinear(torch.autograd.Function):
 
 def slope(image: Tensor, ddf: Tensor, upstream: Tensor, zeros: bool, add_ddf: bool) -> Tensor:
     """Gradient by the ddf, (B, 3, *S)."""
-    grad = torch.empty(ddf.shape, dtype=ddf.dtype)
+    grad = ddf.new_empty(ddf.shape)
     size = tuple(image.shape[2:])
     for source, field, above, target in zip(*map(arrays, (image, ddf, upstream, grad)), strict=True):
         spread(slope_planes, field, flat(source), size, ticks(size, field), field, above, target, zeros, add_ddf)
@@ -117,7 +125,7 @@ def locate(position, ticks, size, zeros):
     if none != none:
         return 0, 0, none, none, none, none
     if zeros:
-        if position <= -ticks[1] or position >= ticks[size]:
+        if position < -ticks[1] or position >= ticks[size]:
             return 0, 0, none, none, none, none
         if position < ticks[0]:
             return 0, 0, none, one + position, none, one
