@@ -68,8 +68,13 @@ def compose(first: Tensor, second: Tensor, padding_mode: str = "border") -> Tens
 
     Returns:
         ``second(x) + first(x + second(x))``, (B, N, *S) in voxels.
+
+    Raises:
+        ValueError: if they differ in batch size or number of components.
     """
     first, second = at_least_float32(first), at_least_float32(second)
+    if first.ndim != second.ndim or first.shape[1] != second.shape[1]:
+        raise ValueError(f"two ddfs of one grid are composed, got {list(first.shape)} and {list(second.shape)}.")
     if not torch.jit.is_scripting():
         if sampled_here(first, second, padding_mode):
             return sample_here(first, second, padding_mode, True)
@@ -78,9 +83,14 @@ def compose(first: Tensor, second: Tensor, padding_mode: str = "border") -> Tens
 
 @torch.jit.unused
 def sampled_here(image: Tensor, ddf: Tensor, padding_mode: str) -> bool:
-    """Whether the kernels for the CPU take this: volumes with something to sample, in one of their paddings."""
+    """Whether the kernels for the CPU take this: volumes with something to sample, in one of their paddings.
+
+    Not along a single voxel with zeros around it: ``grid_sample`` knows no outside there, and results shall not depend
+    on who forms them.
+    """
     shapes_fit = image.ndim == ddf.ndim == 5 and ddf.shape[1] == 3 and len(image) == len(ddf)
-    return shapes_fit and image.numel() > 0 and padding_mode in ("border", "zeros") and usable(image, ddf)
+    padded = padding_mode == "border" or (padding_mode == "zeros" and min(image.shape[2:]) > 1)
+    return shapes_fit and image.numel() > 0 and padded and usable(image, ddf)
 
 
 @torch.jit.unused
