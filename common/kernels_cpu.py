@@ -5,8 +5,8 @@ interpreter lock. Plain threads share them out: numba's own parallel loops take 
 second OpenMP runtime, which does not survive a fork. numba is optional; without it torch does the work.
 """
 
-import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,27 +21,34 @@ MIN_VOXELS = 4096  # of a thread's share: handing out a smaller one costs as muc
 
 @cache
 def numba_found() -> bool:
-    """Whether numba is installed and not switched off by its own NUMBA_DISABLE_JIT."""
-    return importlib.util.find_spec("numba") is not None and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    """Whether numba can be imported, which takes half a second, and its NUMBA_DISABLE_JIT does not switch it off."""
+    try:
+        import numba
+    except ModuleNotFoundError:
+        return False
+    except (ImportError, OSError) as error:  # too old for this numpy, or a library that does not load
+        warnings.warn(f"numba is installed but cannot be imported ({error}); torch does its work.", stacklevel=2)
+        return False
+    return not numba.config.DISABLE_JIT
 
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels can take these: on the CPU, float32 or float64 throughout, outside of compilers and vmap."""
     first = tensors[0]
     return (
-        numba_found()
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and first.dtype in (torch.float32, torch.float64)
         and all(t.device.type == "cpu" and t.dtype == first.dtype and t.layout == torch.strided for t in tensors)
         and all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)  # subclasses expect their own kind back
-        and not any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in tensors)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not any(torch._C._functorch.is_functorch_wrapped_tensor(t) or t.is_neg() for t in tensors)
+        and numba_found()  # last: it imports numba
     )
 
 
 def compiled(function: Callable) -> Callable:
     """Compile at the first call for the types that come, and keep the result on disk where there is a place for it."""
-    import numba  # half a second: only for those who get here
+    import numba
 
     # no fastmath that assumes numbers to be finite: kernels meet NaN and have to know
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
