@@ -32,10 +32,10 @@ def gaussian_smooth(field: Tensor, sigma: float) -> Tensor:
         (B, C, *S) in the field's dtype; gradients pass.
 
     Raises:
-        ValueError: for a negative sigma.
+        ValueError: for a sigma that is negative or not finite.
     """
-    if not sigma >= 0:
-        raise ValueError(f"sigma must be 0 or more, got {sigma}.")
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f"sigma must be finite and 0 or more, got {sigma}.")
     taps = gaussian_taps(sigma)
     return Separable.apply(field, taps) if len(taps) > 1 else field
 
@@ -58,11 +58,12 @@ def filtered(field: Tensor, taps: Tensor) -> Tensor:
     if field.ndim == 5 and usable(field):
         from .smooth_cpu import filter_separable  # imports numba
 
-        return filter_separable(field, taps)
+        return filter_separable(field, taps.to(field))
     channels, ndim = field.shape[1], field.ndim - 2
     convolution = F.conv3d if ndim == 3 else F.conv2d
     for axis in range(ndim):
         weight = taps.to(field).view([-1 if k == axis else 1 for k in range(ndim)])
         padding = [len(taps) // 2 if k == axis else 0 for k in range(ndim)]
-        field = convolution(field, weight.expand(channels, 1, *weight.shape), padding=padding, groups=channels)
+        with torch.autocast(field.device.type, enabled=False):  # a field keeps its precision
+            field = convolution(field, weight.expand(channels, 1, *weight.shape), padding=padding, groups=channels)
     return field

@@ -12,10 +12,10 @@ __all__ = ["filter_separable"]
 def filter_separable(field: Tensor, taps: Tensor) -> Tensor:
     """Correlate every channel of (B, C, D, H, W) with ``taps`` (K), K odd, along each axis; zeros lie outside.
 
-    float32 or float64 on the CPU; the caller sees to gradients.
+    Both float32 or both float64 on the CPU; the caller sees to gradients.
     """
-    source = np.ascontiguousarray(field.detach().numpy()).reshape(-1, *field.shape[2:])
-    weights = taps.to(field.dtype).numpy()
+    source = np.ascontiguousarray(field.detach().numpy()).reshape(field.shape[:2].numel(), *field.shape[2:])
+    weights = taps.numpy()
     inner, out = np.empty_like(source), np.empty_like(source)
     depth, voxels = field.shape[2], source.size
     slabs(filter_planes, depth, voxels, lambda _: (source, inner, weights))
