@@ -7,6 +7,7 @@ from .errors import RegInputError
 from .lncc import lncc, lncc_mean
 from .mind import mind
 from .mutual_information import mutual_information
+from .spatial import at_least_float32
 
 __all__ = ["LNCC", "MIND", "MSE", "SIMILARITIES", "MutualInformation", "Similarity", "make_similarity"]
 
@@ -24,7 +25,7 @@ class Similarity(nn.Module):
         return image
 
     def forward(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Scalar loss of features (B, C, *S), over the voxels of ``mask`` (B, 1, *S) where there is one."""
+        """Scalar loss of features (B, C, *S), over the voxels of ``mask`` (B or 1, 1, *S) if any."""
         raise NotImplementedError
 
 
@@ -109,6 +110,7 @@ def make_similarity(name: str, kernel_size: int = 3) -> Similarity:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (B, C, *S) over the voxels of a mask (B, 1, *S), channels alike; 0 for an empty mask."""
-    weight = mask.to(values.dtype)
-    return (values * weight).sum() / (weight.sum() * values.shape[1]).clamp(min=torch.finfo(values.dtype).tiny)
+    """Mean of (B, C, *S) over the voxels of a mask (B or 1, 1, *S), channels alike; 0 for an empty mask."""
+    values = at_least_float32(values)  # half precision cannot count voxels
+    weight = mask.to(values.dtype).expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp(min=torch.finfo(values.dtype).tiny)
