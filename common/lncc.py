@@ -135,7 +135,8 @@ def prepare(
     dtype = torch.promote_types(torch.promote_types(fixed.dtype, warped.dtype), torch.float32)
     fixed, warped = (image.as_subclass(Tensor).to(dtype) for image in (fixed, warped))
     count = kernel_size ** (fixed.ndim - 2)
-    return fixed, warped, Formula(squared, eps * count**2 if eps_mode == "normalized" else eps, eps_mode)
+    eps = float(eps * count**2 if eps_mode == "normalized" else eps)  # kernels are compiled for every type that comes
+    return fixed, warped, Formula(bool(squared), eps, eps_mode)
 
 
 def own_gradient(backend: str, fixed: Tensor, warped: Tensor) -> Callable | None:

@@ -64,7 +64,8 @@ def test_mean_of_hard_images_and_its_gradient_are_the_oracle(name, backend):
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-3 * float(expected.abs().max()) + floor)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@pytest.mark.parametrize("backend", ["separable", "cpu"])
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**16),
     offsets=st.tuples(*[st.floats(-1e4, 1e4)] * 2),
@@ -72,14 +73,14 @@ def test_mean_of_hard_images_and_its_gradient_are_the_oracle(name, backend):
     imbalance=st.floats(-2, 2),
     flat=st.booleans(),
 )
-def test_map_is_the_oracle_at_any_offset_up_to_ten_thousand_contrasts(seed, offsets, log_contrast, imbalance, flat):
+def test_map_is_the_oracle_at_any_offset_up_to_ten_thousand_contrasts(backend, seed, offsets, log_contrast, imbalance, flat):
     generator = torch.Generator().manual_seed(seed)
     fixed, noise = torch.rand(2, 1, 1, 9, 10, 11, generator=generator)
     if flat:
         fixed[..., :5] = 0.5
     contrast, other = 10**log_contrast, 10 ** (log_contrast + imbalance)
     fixed, warped = contrast * (fixed + offsets[0]), other * (0.5 * fixed + noise + offsets[1])
-    value = lncc(fixed, warped, 5)
+    value = lncc(fixed, warped, 5, backend=backend)
     assert 0 <= float(value.min()) and float(value.max()) <= 1
     torch.testing.assert_close(value.double(), oracle(fixed, warped, 5), rtol=0, atol=1e-3)
 
@@ -96,13 +97,14 @@ def test_float32_stays_right_up_to_where_it_gives_way(backend, seed, log_offset,
     torch.testing.assert_close(value.double(), oracle(fixed, warped, 5), rtol=0, atol=1e-3)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@pytest.mark.parametrize("backend", ["separable", "cpu"])
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(levels=st.tuples(*[st.floats(0.1, 1.3)] * 2), log_contrast=st.floats(-7, -1))
-def test_covariance_of_nearly_flat_images_keeps_its_sign(levels, log_contrast):
+def test_covariance_of_nearly_flat_images_keeps_its_sign(backend, levels, log_contrast):
     """Unsquared, a covariance that is all rounding would show to first order."""
     fixed, warped = (image.detach() - 0.5 for image in random_pair(1, 1, 9, 9, 9))
     fixed, warped = levels[0] + 10**log_contrast * fixed, levels[1] - 10**log_contrast * warped
-    value = lncc(fixed, warped, 5, squared=False)
+    value = lncc(fixed, warped, 5, squared=False, backend=backend)
     torch.testing.assert_close(value.double(), oracle(fixed, warped, 5, squared=False), rtol=0, atol=1e-3)
 
 
