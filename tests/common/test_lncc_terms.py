@@ -73,7 +73,9 @@ def test_mean_of_hard_images_and_its_gradient_are_the_oracle(name, backend):
     imbalance=st.floats(-2, 2),
     flat=st.booleans(),
 )
-def test_map_is_the_oracle_at_any_offset_up_to_ten_thousand_contrasts(backend, seed, offsets, log_contrast, imbalance, flat):
+def test_map_is_the_oracle_at_any_offset_up_to_ten_thousand_contrasts(
+    backend, seed, offsets, log_contrast, imbalance, flat
+):
     generator = torch.Generator().manual_seed(seed)
     fixed, noise = torch.rand(2, 1, 1, 9, 10, 11, generator=generator)
     if flat:
