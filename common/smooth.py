@@ -16,8 +16,8 @@ REACH = 3.0  # standard deviations on each side that a window covers
 def gaussian_taps(sigma: float) -> Tensor:
     """Weights (K,) of a sampled Gaussian, K odd, float64, sum 1; a single 1 for sigma 0."""
     radius = math.floor(REACH * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-offsets.square() / (2 * sigma**2)) if radius else torch.ones(1, dtype=torch.float64)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
+    weights = torch.exp(-offsets.square() / (2 * sigma**2)) if radius else torch.ones_like(offsets)
     return weights / weights.sum()
 
 

@@ -54,7 +54,7 @@ class SampleLinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    @first_order("Linear sampling has no second derivative here or in torch; take only first ones of warp and compose.")
+    @first_order("This warp has no second derivative; set NUMBA_DISABLE_JIT=1 to have torch sample, which has one.")
     def backward(ctx, upstream: Tensor):
         image, ddf = ctx.saved_tensors
         grad_image = splat(ddf, upstream, tuple(image.shape[2:]), ctx.options[0]) if ctx.needs_input_grad[0] else None
