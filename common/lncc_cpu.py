@@ -51,7 +51,9 @@ def run(
     settings = (EPS_MODES.index(formula.mode), formula.squared, formula.eps, count, radii, shifts, floors)
     nothing = np.zeros((0, 0, 0), images[0].dtype)
     room = [nothing if out is None else as_volume(out) for out in (value, weight, grad_f, grad_w)]
-    one = np.ones(1, np.float64 if f.dtype == torch.float64 or max(span) > SPAN else np.float32)
+    # a signed correlation has its steepest slopes in flat windows, where they have to cancel
+    double = f.dtype == torch.float64 or max(span) > SPAN or not formula.squared
+    one = np.ones(1, np.float64 if double else np.float32)
     depth, voxels = images[0].shape[0], images[0].size
     return sum(slabs(sweep, depth, voxels, lambda _: (*images, *settings, *room, one)))
 
