@@ -229,10 +229,10 @@ def child(queue):
     queue.put(bool((warp(image, ddf) == expected).all()))
 context = multiprocessing.get_context("fork")
 queue = context.Queue()
-process = context.Process(target=child, args=(queue,))
+process = context.Process(target=child, args=(queue,), daemon=True)
 process.start()
-print(queue.get(timeout=100))
-process.join(100)
+print(queue.get(timeout=60))
+process.join(60)
 print(process.exitcode)
 """
     run = run_python(code)
