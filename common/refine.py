@@ -21,8 +21,7 @@ class RefinedNetwork(nn.Module):
     diffeomorphic remains so. Steps see the images at full resolution, the velocity has half of it.
 
     Args:
-        network: maps (B, 2, *S), channel 0 moving and 1 fixed, to a ddf (B, N, *S) in voxels; further channels of the
-            image are not shown to it.
+        network: maps (B, 2, *S), channel 0 moving and 1 fixed, to a ddf (B, N, *S) in voxels.
         steps: 0 leaves the network's answer alone.
         similarity: what the steps improve, one of ``common.similarity.SIMILARITIES``.
         kernel_size: odd window of "lncc", voxels.
@@ -53,7 +52,10 @@ class RefinedNetwork(nn.Module):
         self.progress = progress
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (B, 2, *S) to a ddf (B, N, *S) in voxels, gradients switched on inside, whatever the caller has."""
+        """Map (B, 2, *S) to a ddf (B, N, *S) in voxels, gradients switched on inside, whatever the caller has.
+
+        A third channel is a mask, for networks that take one: the similarity counts where it is above 0.
+        """
         ddf = self.network(image)
         if self.steps == 0:
             return ddf

@@ -128,14 +128,16 @@ class StackPaird(Transform):
     Args:
         keys: of the moving and the fixed image, each (1, *S), in the order of the channels.
         name: key of the result (2, *S).
+        mask: key of a mask (1, *S) that becomes a third channel, 1 inside, where the item has it.
 
     Raises:
         RegInputError: if the two do not have one channel and the same size.
     """
 
-    def __init__(self, keys: Sequence[str] = ("moving", "fixed"), name: str = "image") -> None:
+    def __init__(self, keys: Sequence[str] = ("moving", "fixed"), name: str = "image", mask: str | None = None) -> None:
         self.keys = tuple(keys)
         self.name = name
+        self.mask = mask
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         """Add the stack; the two images stay in the item."""
@@ -145,7 +147,16 @@ class StackPaird(Transform):
                 f"{self.keys[0]} is {list(moving.shape)} and {self.keys[1]} is {list(fixed.shape)}, expected one "
                 "channel and the same size; resample them with common.transforms.ToNetworkGridd."
             )
-        stack = torch.cat([torch.as_tensor(t).as_subclass(Tensor) for t in (moving, fixed)])
+        channels = [torch.as_tensor(t).as_subclass(Tensor) for t in (moving, fixed)]
+        if self.mask in data:
+            mask = torch.as_tensor(data[self.mask]).as_subclass(Tensor)
+            if mask.shape != fixed.shape or not bool((mask > 0).any()):
+                raise RegInputError(
+                    f"{self.mask} is {list(mask.shape)} with {int((mask > 0).sum())} voxels inside, expected "
+                    f"{list(fixed.shape)} and some; check that it belongs to the fixed image."
+                )
+            channels.append((mask > 0).to(channels[1].dtype))
+        stack = torch.cat(channels)
         if isinstance(fixed, MetaTensor):
             stack = MetaTensor(stack).copy_meta_from(fixed)
         return {**data, self.name: stack}

@@ -35,7 +35,13 @@ PAIRS = tuple(
     for fixed, movings in (("1000", "1001 1002 1006 1007 1008"), ("1036", "1009 1010 1011 1012 1017"))
     for moving in movings.split()
 )
-VELOCITY_SIGMAS = (0.5, 0.6, 0.7, 0.8, 0.95, 1.1, 1.3)  # of svf, tuned on 1014 and 1015 onto 1013
+SVF_POINTS = (  # over the bundle's defaults, which were chosen on 1014 and 1015 onto 1013
+    {"divergence_weight": 0.8},
+    {"divergence_weight": 0.4},
+    {"divergence_weight": 0.2},
+    {"divergence_weight": 0.1},
+    {"divergence_weight": 0.1, "levels": [[8, 8, 20], [4, 4, 20], [2, 2, 10], [2, 1, 8]]},
+)
 RADII = (2, 4)  # of greedy's NCC, voxels
 SMOOTHINGS = (
     "1.5vox 0.5vox",
@@ -137,8 +143,8 @@ def scores(ddf_mm: torch.Tensor, fixed: Path, moving: Path, affine: Path) -> dic
 def points_of(method: str, threads: int) -> Iterator[Point]:
     """Every setting of a method."""
     if method == "svf":
-        for sigma in VELOCITY_SIGMAS:
-            yield Point("svf", f"velocity_sigma {sigma}", svf(sigma))
+        for settings in SVF_POINTS:
+            yield Point("svf", ", ".join(f"{key} {value}" for key, value in settings.items()), svf(settings))
     elif method == "greedy":
         greedy = load_greedy()
         for schedule in SCHEDULES:
@@ -152,11 +158,11 @@ def points_of(method: str, threads: int) -> Iterator[Point]:
         raise RegInputError(f"the method is '{method}', expected svf, greedy or syn; choose of these.")
 
 
-def svf(velocity_sigma: float) -> Callable[[Path, Path, Path, Path], None]:
+def svf(settings: Mapping[str, object]) -> Callable[[Path, Path, Path, Path], None]:
     """The bundle as its inference.json has it, its reading and intensities included."""
     parser = ConfigParser()
     parser.read_config(str(REPOSITORY / "bundles" / "svf" / "configs" / "inference.json"))
-    parser.update({"velocity_sigma": velocity_sigma, "device": "cpu", "network_def::progress": False})
+    parser.update({**settings, "device": "cpu", "network_def::progress": False})
     prepare, network = parser.get_parsed_content("preprocessing"), parser.get_parsed_content("network_def")
 
     def register(fixed: Path, moving: Path, affine: Path, out: Path) -> None:

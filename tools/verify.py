@@ -40,7 +40,10 @@ NECESSARY = (
 )
 RESULTS = {"train": WEIGHTS, "evaluate": "eval/**/*.csv", "inference": "eval/**/*.nii.gz"}
 """What each command is for; the phantom's own images do not count."""
-WITHOUT_WEIGHTS = {"ncf": "its network is made and optimised anew for every pair"}
+WITHOUT_WEIGHTS = {
+    "ncf": "its network is made and optimised anew for every pair",
+    "svf": "its velocity is optimised anew for every pair",
+}
 """Bundles that train nothing, and why: their "training" registers pairs, and there is nothing to export. What is left
 out of their checks is said, and that they hold no weights is checked instead."""
 SIDE_FACTOR = 2  # n of "16*n": two coarse voxels along each axis

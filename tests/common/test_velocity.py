@@ -19,6 +19,7 @@ from common.velocity import (
     VelocityRegistration,
     displacement,
     force,
+    lower_divergence,
     resized,
     restricted,
     warp_by_velocity,
@@ -181,7 +182,7 @@ def test_a_regularizer_is_descended_too():
 
 def test_a_step_has_the_length_that_was_asked_for():
     field = torch.zeros(1, 3, 10, 10, 10, requires_grad=True)
-    optimizer = SmoothedMomentum([field], lr=0.25, momentum=0.5, force_sigma=0, sigma=0)
+    optimizer = SmoothedMomentum([field], lr=0.25, momentum=0.5, force_sigma=0, sigma=0, divergence_weight=0)
     for scale in (1.0, 1e6):
         field.data.zero_()
         optimizer.state.clear()
@@ -193,9 +194,34 @@ def test_a_step_has_the_length_that_was_asked_for():
         )
 
 
+@pytest.mark.parametrize("size", [(6, 7), (5, 6, 7)])
+def test_lowering_the_divergence_is_a_step_down_its_square(size):
+    field = smooth_velocity(*size).double().requires_grad_()
+
+    def divergence(f):  # written anew: padded with zeros, neighbors' half difference
+        padded = F.pad(f, [1, 1] * len(size))
+        inner = [slice(1, -1)] * len(size)
+        total = 0
+        for k in range(len(size)):
+            upper, lower = ([*inner[:k], part, *inner[k + 1 :]] for part in (slice(2, None), slice(None, -2)))
+            total = total + (padded[:, k][(slice(None), *upper)] - padded[:, k][(slice(None), *lower)]) / 2
+        return total
+
+    (gradient,) = torch.autograd.grad(divergence(field).square().sum() / 2, field)
+    torch.testing.assert_close(lower_divergence(field.detach(), 0.3), field.detach() - 0.3 * gradient)
+    squares = [float(divergence(lower_divergence(field.detach(), weight)).square().sum()) for weight in (0, 0.4, 2)]
+    assert squares[0] > squares[1] > squares[2]
+
+
+def test_a_rotation_has_no_divergence_to_lower():
+    y, x = identity_grid([12, 12], torch.zeros(1))[0]
+    rotation = torch.stack([x - 5.5, 5.5 - y])[None]
+    torch.testing.assert_close(lower_divergence(rotation, 0.3)[..., 2:-2, 2:-2], rotation[..., 2:-2, 2:-2])
+
+
 def test_momentum_is_the_average_of_the_gradients():
     field = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    optimizer = SmoothedMomentum([field], lr=1.0, momentum=0.5, force_sigma=0, sigma=0, decay=0.0)
+    optimizer = SmoothedMomentum([field], lr=1.0, momentum=0.5, force_sigma=0, sigma=0, divergence_weight=0, decay=0.0)
     positions = []
     for gradient in (1.0, 3.0):
         field.grad = torch.full(field.shape, gradient)

@@ -31,11 +31,12 @@ class SVF(nn.Module):
             "mind" (MIND-SSC) or "mi" (mutual information) across modalities.
         kernel_size: odd window of "lncc", voxels of each level's grid.
         levels: coarse to fine, (velocity shrink, image shrink, steps) each, see
-            :class:`common.velocity.VelocityRegistration`; so are the next four.
+            :class:`common.velocity.VelocityRegistration`; so are the next five.
         learning_rate: mean length of a step, voxels.
         momentum: of the steps.
         force_sigma: of the Gaussian over the force, voxels.
         velocity_sigma: of the Gaussian over the velocity, voxels: more is smoother.
+        divergence_weight: how much changes of volume are held down; 0 for lungs.
         smooth_weight: of a further penalty, the squared gradient of the velocity.
         patience: end a level once the loss has not fallen for so many steps; None takes them all.
         tolerance: smallest relative fall that counts for that.
@@ -48,12 +49,13 @@ class SVF(nn.Module):
     def __init__(
         self,
         similarity: str = "lncc",
-        kernel_size: int = 3,
+        kernel_size: int = 5,
         levels: Sequence[Sequence[float]] = LEVELS,
         learning_rate: float = 0.15,
         momentum: float = 0.5,
         force_sigma: float = 1.0,
-        velocity_sigma: float = 0.7,
+        velocity_sigma: float = 0.5,
+        divergence_weight: float = 0.4,
         smooth_weight: float = 0.0,
         patience: int | None = None,
         tolerance: float = 1e-4,
@@ -69,6 +71,7 @@ class SVF(nn.Module):
             momentum=momentum,
             force_sigma=force_sigma,
             velocity_sigma=velocity_sigma,
+            divergence_weight=divergence_weight,
             regularizer=Weighted(GradientLoss("l2"), smooth_weight) if smooth_weight else None,
             stop=None if patience is None else Plateau(patience, tolerance),
         )
@@ -83,15 +86,14 @@ class SVF(nn.Module):
             RegInputError: if the image is no pair in 2-D or 3-D, or its mask is empty.
             RegNumericsError: if the loss is not finite.
         """
-        return self.with_inverse(image)[0]
+        with torch.no_grad():
+            return torch.cat([displacement(svf, list(image.shape[2:])) for svf in self.velocities(image)])
 
     def with_inverse(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The ddf of :meth:`forward` and its inverse, (B, N, *S) each: the flow of the velocity run backward."""
-        size = list(image.shape[2:])
+        size, svfs = list(image.shape[2:]), self.velocities(image)
         with torch.no_grad():
-            fields = [(displacement(svf, size), displacement(-svf, size)) for svf in self.velocities(image)]
-        forward, inverse = zip(*fields, strict=True)
-        return torch.cat(forward), torch.cat(inverse)
+            return tuple(torch.cat([displacement(sign * svf, size) for svf in svfs]) for sign in (1, -1))
 
     def velocities(self, image: Tensor) -> list[Tensor]:
         """The stationary velocity of each pair, (1, N, *T) in voxels of its own grid over the same field of view."""
