@@ -93,11 +93,12 @@ def benchmark_pairs(
     done = {(row["fixed"], row["moving"], row["method"], row["setting"]) for row in read(path)}
     with tempfile.TemporaryDirectory() as work:
         for fixed, moving in files:
-            affine = Path(work) / f"{name(fixed)}_{name(moving)}.mat"
+            affine = out / "affine" / f"{name(fixed)}_{name(moving)}.mat"  # kept: the next run goes on from the same
             for point in points:
                 if (name(fixed), name(moving), point.method, point.setting) in done:
                     continue
                 if not affine.exists():
+                    affine.parent.mkdir(parents=True, exist_ok=True)
                     greedy(f"{AFFINE} -i {fixed} {moving} -o {affine} -threads {threads} -seed 1")
                     append(path, {**row_of(fixed, moving, threads), **initial_scores(fixed, moving, affine)})
                 append(path, {**row_of(fixed, moving, threads), **measure(point, fixed, moving, affine, Path(work))})
