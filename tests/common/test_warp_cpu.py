@@ -239,31 +239,41 @@ def test_splat_is_the_adjoint_of_sampling(size, fixed_size, channels, seed, padd
         torch.testing.assert_close(spread.sum((2, 3, 4)), values.sum((2, 3, 4)), rtol=0, atol=1e-11)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(
-    size=st.tuples(*[st.integers(1, 4)] * 3),
-    displacements=st.lists(
-        st.one_of(st.sampled_from(EXTREMES), st.floats(-6, 6), st.integers(-3, 3).map(float)), min_size=12, max_size=12
-    ),
-    zeros=st.booleans(),
-)
-def test_nothing_outside_the_grid_is_read_or_written(size, displacements, zeros):
-    """The grid lies between guards: what is written there shows, be its weight 0, what is read is not a number."""
+def check_between_guards(size: tuple[int, ...], field: np.ndarray, zeros: bool) -> None:
+    """Run the kernels on a grid between guards: what is written there shows, be its weight 0; what is read is NaN."""
+    shape, numbers = field.shape[1:], warp_cpu.ticks(size, field)
     count, guard = int(np.prod(size)), 64
-    field = np.array(displacements).reshape(3, 2, 1, 2)
-    numbers = warp_cpu.ticks(size, field)
     room = np.zeros(count + 2 * guard)
     grid = room[guard : guard + count].reshape(1, count)
-    warp_cpu.splat_planes(0, 2, grid, size, numbers, field, np.full((1, 2, 1, 2), np.inf), zeros)
+    warp_cpu.splat_planes(0, shape[0], grid, size, numbers, field, np.full((1, *shape), np.inf), zeros)
     assert not room[:guard].any() and not room[guard + count :].any()
     room[:] = np.nan
     grid[:] = 1
-    out, slope = np.empty((1, 2, 1, 2)), np.empty_like(field)
-    warp_cpu.sample_planes(0, 2, grid, size, numbers, field, out, zeros, False)
-    warp_cpu.slope_planes(0, 2, grid, size, numbers, field, np.ones((1, 2, 1, 2)), slope, zeros, False)
+    out, slope = np.empty((1, *shape)), np.empty_like(field)
+    warp_cpu.sample_planes(0, shape[0], grid, size, numbers, field, out, zeros, False)
+    warp_cpu.slope_planes(0, shape[0], grid, size, numbers, field, np.ones((1, *shape)), slope, zeros, False)
     finite = np.isfinite(field).all(0)
     assert np.isfinite(out[0][finite]).all() and np.isfinite(slope[:, finite]).all()
     assert np.isnan(out[0][~finite]).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(*[st.integers(1, 4)] * 3),
+    displacements=st.lists(st.one_of(st.sampled_from(EXTREMES), st.floats(-6, 6)), min_size=12, max_size=12),
+    zeros=st.booleans(),
+)
+def test_nothing_outside_the_grid_is_read_or_written(size, displacements, zeros):
+    check_between_guards(size, np.array(displacements).reshape(3, 2, 1, 2), zeros)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("step", [-1.0, -0.5, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("axis", range(3))
+def test_on_and_beside_the_border_nothing_outside_the_grid_is_read_or_written(axis, step, zeros):
+    field = np.zeros((3, 3, 4, 2))
+    field[axis] = step
+    check_between_guards((3, 4, 2), field, zeros)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 9])
