@@ -36,7 +36,7 @@ class LNCC(Similarity):
         kernel_size: odd side of the window in voxels.
     """
 
-    def __init__(self, kernel_size: int = 3) -> None:
+    def __init__(self, kernel_size: int = 5) -> None:
         super().__init__()
         self.kernel_size = kernel_size
 
@@ -64,11 +64,11 @@ class MIND(MSE):
     """Mean squared difference of MIND-SSC descriptors, see :func:`common.mind.mind`: across modalities.
 
     Args:
-        radius: of the patches that are compared, in voxels.
+        radius: of the patches that are compared, in voxels; 0 compares single voxels: the sharpest, for clean images.
         dilation: how far apart these are.
     """
 
-    def __init__(self, radius: int = 1, dilation: int = 2) -> None:
+    def __init__(self, radius: int = 0, dilation: int = 1) -> None:
         super().__init__()
         self.radius = radius
         self.dilation = dilation
@@ -94,19 +94,27 @@ class MutualInformation(Similarity):
         return -mutual_information(fixed, warped, self.bins, mask)
 
 
-def make_similarity(name: str, kernel_size: int = 3) -> Similarity:
+def make_similarity(name: str, kernel_size: int = 5, mind_radius: int = 0, mind_dilation: int = 1) -> Similarity:
     """The similarity of a name.
 
     Args:
         name: one of ``SIMILARITIES``.
         kernel_size: of "lncc".
+        mind_radius: of "mind".
+        mind_dilation: of "mind".
 
     Raises:
         RegInputError: for another name.
     """
     if name not in SIMILARITIES:
         raise RegInputError(f"the similarity is '{name}', expected one of {', '.join(SIMILARITIES)}; choose one.")
-    return {"lncc": lambda: LNCC(kernel_size), "mi": MutualInformation, "mind": MIND, "mse": MSE}[name]()
+    makers = {
+        "lncc": lambda: LNCC(kernel_size),
+        "mi": MutualInformation,
+        "mind": lambda: MIND(mind_radius, mind_dilation),
+        "mse": MSE,
+    }
+    return makers[name]()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ REACH = {"lncc": 1, "mi": 0, "mind": 0, "mse": 0}  # voxels beyond the mask that
 
 def compared(name: str, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Features of a warped and a fixed image."""
-    similarity = make_similarity(name)
+    similarity = make_similarity(name, 3, 1, 2)
     fixed, warped = (similarity.features(image.detach()) for image in random_pair(batch, 1, *SIZE))
     return warped, fixed
 
@@ -30,7 +30,7 @@ def box_mask(margin: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_every_name_makes_its_class_which_prefers_equal_images(name):
-    similarity = make_similarity(name)
+    similarity = make_similarity(name, 3, 1, 2)
     warped, fixed = compared(name)
     assert type(similarity) is CLASSES[name]
     loss, best = similarity(warped, fixed), similarity(fixed, fixed)
@@ -49,7 +49,7 @@ def test_values_are_those_of_the_definitions():
     }
     assert set(expected) == set(SIMILARITIES)
     for name, value in expected.items():
-        similarity = make_similarity(name)
+        similarity = make_similarity(name, 3, 1, 2)
         found = similarity(similarity.features(warped), similarity.features(fixed), mask)
         assert float(found) == pytest.approx(float(value), rel=1e-5), name
 
@@ -59,7 +59,7 @@ def test_what_lies_outside_a_mask_has_no_say_and_no_gradient(name):
     warped, fixed = compared(name)
     outside = ~box_mask(REACH[name]).expand_as(warped)
     other = torch.where(outside, 1 - warped, warped).requires_grad_()
-    similarity = make_similarity(name)
+    similarity = make_similarity(name, 3, 1, 2)
     loss = similarity(other, fixed, box_mask())
     torch.testing.assert_close(loss.detach(), similarity(warped, fixed, box_mask()), rtol=1e-6, atol=0)
     (gradient,) = torch.autograd.grad(loss, other)
@@ -75,7 +75,7 @@ def test_lncc_looks_beyond_the_mask_by_its_radius():
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_one_mask_for_a_batch_is_that_mask_for_every_item(name):
     warped, fixed = compared(name, batch=2)
-    similarity = make_similarity(name)
+    similarity = make_similarity(name, 3, 1, 2)
     shared = similarity(warped, fixed, box_mask())
     torch.testing.assert_close(shared, similarity(warped, fixed, box_mask().expand(2, -1, -1, -1, -1)))
     alone = [similarity(warped[k : k + 1], fixed[k : k + 1], box_mask()) for k in range(2)]
@@ -85,7 +85,7 @@ def test_one_mask_for_a_batch_is_that_mask_for_every_item(name):
 @pytest.mark.parametrize(("name", "value"), [("lncc", 1.0), ("mind", 0.0), ("mse", 0.0)])
 def test_an_empty_mask_gives_a_loss_without_a_gradient(name, value):
     warped, fixed = compared(name)
-    loss = make_similarity(name)(warped.requires_grad_(), fixed, torch.zeros(1, 1, *SIZE))
+    loss = make_similarity(name, 3, 1, 2)(warped.requires_grad_(), fixed, torch.zeros(1, 1, *SIZE))
     (gradient,) = torch.autograd.grad(loss, warped)
     assert float(loss) == value and not gradient.any()
 
@@ -104,8 +104,8 @@ def test_half_precision_counts_more_voxels_than_it_can_hold():
 def test_features_are_the_image_or_its_descriptor():
     image = random_pair(1, 1, *SIZE)[0].detach()
     for name in ("lncc", "mi", "mse"):
-        assert make_similarity(name).features(image) is image
-    torch.testing.assert_close(make_similarity("mind").features(image), mind(image, 1, 2), rtol=0, atol=0)
+        assert make_similarity(name, 3, 1, 2).features(image) is image
+    torch.testing.assert_close(make_similarity("mind", 3, 1, 2).features(image), mind(image, 1, 2), rtol=0, atol=0)
     inverted = MIND(radius=2, dilation=1).features(3 - 2 * image)
     torch.testing.assert_close(inverted, mind(image, 2, 1), rtol=1e-4, atol=1e-5)
 

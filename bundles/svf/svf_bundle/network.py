@@ -30,6 +30,8 @@ class SVF(nn.Module):
         similarity: "lncc" for images of one modality (the default), "mse" where their intensities are the same too,
             "mind" (MIND-SSC) or "mi" (mutual information) across modalities.
         kernel_size: odd window of "lncc", voxels of each level's grid.
+        mind_radius: of the patches of "mind", voxels; 0 for clean scans, 1 or 2 for noisy ones.
+        mind_dilation: how far apart these are, voxels.
         levels: coarse to fine, (velocity shrink, image shrink, steps) each, see
             :class:`common.velocity.VelocityRegistration`; so are the next five.
         learning_rate: mean length of a step, voxels.
@@ -50,6 +52,8 @@ class SVF(nn.Module):
         self,
         similarity: str = "lncc",
         kernel_size: int = 5,
+        mind_radius: int = 0,
+        mind_dilation: int = 1,
         levels: Sequence[Sequence[float]] = LEVELS,
         learning_rate: float = 0.15,
         momentum: float = 0.5,
@@ -65,7 +69,7 @@ class SVF(nn.Module):
         if smooth_weight < 0:
             raise RegInputError(f"smooth_weight is {smooth_weight}, expected 0 or more; raise it.")
         self.registration = VelocityRegistration(
-            make_similarity(similarity, kernel_size),
+            make_similarity(similarity, kernel_size, mind_radius, mind_dilation),
             levels,
             learning_rate=learning_rate,
             momentum=momentum,
