@@ -90,6 +90,43 @@ def pairs(
 
 
 @benchmark.command()
+def liver(
+    data: Annotated[str, typer.Option(help="folder of the scans")],
+    out: Out = "results",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """SVF on respiratory liver MR: mean landmark error inside and outside the liver."""
+    from .benchmark_scans import benchmark_liver
+
+    print(benchmark_liver(Path(data), Path(out), threads=threads))
+
+
+@benchmark.command()
+def lung(
+    data: Annotated[str, typer.Option(help="folder of the scans")],
+    out: Out = "results",
+    bundles: Annotated[str, typer.Option(help="with an overlay lung_ct, with commas")] = "svf,ncf",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """Bundles without training data on a lung CT pair: mask Dice, folds, seconds."""
+    from .benchmark_scans import benchmark_lung
+
+    print(benchmark_lung(Path(data), Path(out), bundles.split(","), threads=threads))
+
+
+@benchmark.command()
+def contrast(
+    data: Annotated[str, typer.Option(help="folder of the scans")],
+    out: Out = "results",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """SVF on a MALC pair whose moving scan is T1, inverted and T2-like, by lncc, mi and mind."""
+    from .benchmark_scans import benchmark_contrast
+
+    print(benchmark_contrast(Path(data), Path(out), threads=threads))
+
+
+@benchmark.command()
 def dice(
     out: Out = "results",
     size: Annotated[str, typer.Option(help="grid, as 160x192x224")] = "160x192x224",

@@ -24,7 +24,7 @@ from common.lncc import lncc_mean
 
 __all__ = ["LNCC_BACKENDS", "benchmark_lncc"]
 
-LNCC_BACKENDS = ("five_conv", "group_conv", "monai", "separable")
+LNCC_BACKENDS = ("five_conv", "group_conv", "monai", "separable", "cpu")
 REPOSITORY = Path(__file__).parent.parent
 
 

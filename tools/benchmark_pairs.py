@@ -17,15 +17,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 
 from common.errors import RegEnvError, RegInputError
 from common.geometry import mm_to_ddf, total_displacement_mm, warp_mm
 from common.metrics import dice, folds, ndv, sdlogj
 from common.transform_files import read_displacement, write_displacement
 
-from .benchmark import REPOSITORY, commit, device_name
+from .benchmark import commit, device_name
+from .bundle_in_process import BundleInProcess
 from .data.malc_layout import LABELS
 
 __all__ = ["PAIRS", "benchmark_pairs"]
@@ -161,18 +160,10 @@ def points_of(method: str, threads: int) -> Iterator[Point]:
 
 def svf(settings: Mapping[str, object]) -> Callable[[Path, Path, Path, Path], None]:
     """The bundle as its inference.json has it, its reading and intensities included."""
-    parser = ConfigParser()
-    parser.read_config(str(REPOSITORY / "bundles" / "svf" / "configs" / "inference.json"))
-    parser.update({**settings, "device": "cpu", "network_def::progress": False})
-    prepare, network = parser.get_parsed_content("preprocessing"), parser.get_parsed_content("network_def")
+    bundle = BundleInProcess("svf", (), {**settings, "network_def::progress": False})
 
     def register(fixed: Path, moving: Path, affine: Path, out: Path) -> None:
-        pair = prepare({"fixed": str(fixed), "moving": str(moving), "initial": np.loadtxt(affine)})
-        image: MetaTensor = pair["image"]
-        ddf = network(image.as_tensor()[None])
-        grid = pair["fixed_affine"]
-        size = tuple(int(n) for n in nib.load(fixed).shape)
-        write_displacement(out, total_displacement_mm(ddf, pair["network_affine"], grid, size), grid)
+        write_displacement(out, bundle(fixed, moving, np.loadtxt(affine)).own, nib.load(fixed).affine)
 
     return register
 
