@@ -28,7 +28,15 @@ from .similarity import Similarity
 from .smooth import gaussian_smooth
 from .spatial import compose, upsample, warp
 
-__all__ = ["SmoothedMomentum", "VelocityRegistration", "displacement", "force", "lower_divergence", "warp_by_velocity"]
+__all__ = [
+    "SmoothedMomentum",
+    "VelocityRegistration",
+    "displacement",
+    "force",
+    "lower_divergence",
+    "warp_by_velocity",
+    "warp_exactly",
+]
 
 MIN_SIDE = 8  # voxels that shrinking leaves along an axis
 ROUGH = 0.4  # voxels: first step of the integration inside of the optimisation, see ``flow.squarings``
@@ -48,6 +56,8 @@ class VelocityRegistration:
         velocity_sigma: of the Gaussian that smooths the velocity after every step (elastic regularisation).
         divergence_weight: how much its divergence is lowered after every step. The standard deviation of log det J
             falls with it, at little cost in overlap; 0 for organs that do change their volume, such as lungs.
+        warping: how the moving image goes through the velocity, and so what is descended: ``warp_by_velocity``, or
+            ``warp_exactly`` with the gradient through every squaring.
         regularizer: further loss on the svf, such as :class:`common.losses.GradientLoss`.
         stop: ends a level early.
 
@@ -65,6 +75,7 @@ class VelocityRegistration:
         force_sigma: float = 1.0,
         velocity_sigma: float = 0.5,
         divergence_weight: float = 0.4,
+        warping: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None,
         regularizer: Callable[[Tensor], Tensor] | None = None,
         stop: Plateau | None = None,
     ) -> None:
@@ -79,6 +90,7 @@ class VelocityRegistration:
         self.levels = [(float(velocity), float(image), int(steps)) for velocity, image, steps in levels]
         self.step = {"lr": learning_rate, "momentum": momentum, "force_sigma": force_sigma, "sigma": velocity_sigma}
         self.step["divergence_weight"] = divergence_weight
+        self.warping = warping or warp_by_velocity
         self.regularizer = regularizer
         self.stop = stop
 
@@ -147,7 +159,7 @@ class VelocityRegistration:
             moving, fixed = (image.clone() if image.is_inference() else image for image in (moving, fixed))
 
         def terms() -> dict[str, Tensor]:
-            values = {"similarity": self.similarity(warp_by_velocity(moving, svf, start), fixed, mask)}
+            values = {"similarity": self.similarity(self.warping(moving, svf, start), fixed, mask)}
             if self.regularizer is not None:
                 values["regularizer"] = self.regularizer(svf)
             return values
@@ -252,6 +264,11 @@ def warp_by_velocity(moving: Tensor, svf: Tensor, start: Tensor | None = None) -
         (B, C, *S).
     """
     return WarpByVelocity.apply(moving, svf, start)
+
+
+def warp_exactly(moving: Tensor, svf: Tensor, start: Tensor | None = None) -> Tensor:
+    """The values of :func:`warp_by_velocity` with their own gradient, back through the squarings."""
+    return warp(moving, displacement(svf, list(moving.shape[2:]), start, ROUGH))
 
 
 class WarpByVelocity(torch.autograd.Function):

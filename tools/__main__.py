@@ -127,6 +127,32 @@ def contrast(
 
 
 @benchmark.command()
+def force(
+    data: Annotated[str, typer.Option(help="folder of native MALC scans and labels")],
+    out: Out = "results",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """SVF by the force at the end point and by the gradient through every squaring, on one MALC pair."""
+    from .benchmark_scans import benchmark_force
+
+    print(benchmark_force(Path(data), Path(out), threads=threads))
+
+
+@benchmark.command()
+def kernels(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid")] = "160x192x224",
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
+    threads: Annotated[int, typer.Option(help="of torch and of the loops")] = 2,
+) -> None:
+    """Compiled loops beside torch on the CPU: composition, warp, LNCC, Gaussian, forward and backward."""
+    from .benchmark_kernels import benchmark_kernels
+
+    grid = tuple(numbers(size, "x", "--size"))
+    print(benchmark_kernels(Path(out), grid, runs, threads=threads, command=command_line()))
+
+
+@benchmark.command()
 def dice(
     out: Out = "results",
     size: Annotated[str, typer.Option(help="grid, as 160x192x224")] = "160x192x224",
