@@ -208,6 +208,16 @@ def test_inference_writes_transform_image_label_and_picture(bundle, dataset, tmp
             assert image.get_data_dtype().kind in "iu"
 
 
+def test_refinement_improves_what_the_network_said_without_folds(bundle, dataset, tmp_path):
+    dice = []
+    for steps in (0, 8):
+        run(bundle, dataset, "inference", kind="infer", channels=4, output_dir=str(tmp_path), refine_steps=steps)
+        rows = [json.loads(path.read_text()) for path in tmp_path.glob("*/metrics.json")]
+        dice.append(np.mean([row["dice"] for row in rows]))
+        assert len(rows) == 2 and all(row["ndv_percent"] < 0.01 for row in rows)
+    assert dice[1] > dice[0] + 0.02
+
+
 def test_train_has_every_property_that_monai_requires(bundle, dataset):
     workflow = ConfigWorkflow(
         str(bundle / "configs" / "train.json"),
