@@ -150,8 +150,9 @@ def test_gradients_reach_every_parameter():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_forward_can_be_scripted(name):
-    network, image = filled(name), torch.rand(1, 2, 20, 32, 32)
-    torch.testing.assert_close(torch.jit.script(network)(image), network(image))
+    network, image = filled(name), torch.rand(1, 2, 20, 32, 32, generator=torch.Generator().manual_seed(0))
+    # voxels: scripted, torch samples, by coordinates that went through [-1, 1]; eager, compiled loops by voxels
+    torch.testing.assert_close(torch.jit.script(network)(image), network(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
