@@ -14,7 +14,7 @@ import pytest
 from tools.pack import REPOSITORY
 
 NUMPY = "1.26.4"
-TESTING = ("pytest", "hypothesis", "jsonschema", "pyyaml", "SimpleITK")
+TESTING = ("pytest", "hypothesis", "jsonschema", "pyyaml", "SimpleITK", "scikit-image")
 """What the tests need besides; nitransforms is left out, because it needs numpy 2."""
 ENVIRONMENT = REPOSITORY / ".venv-numpy1"
 SHORT = ["--dataset_dir::size", "[48,48,48]", "--max_epochs", "1", "--steps_per_epoch", "1", "--val_interval", "1"]
