@@ -15,12 +15,6 @@ from tests.bundles.pairwise import RESULTS, SHORT, configs, copy_of_bundle, run,
 from tools.verify import WITHOUT_WEIGHTS, verify
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom")
-    return write_phantom(folder, subjects=2, size=(32, 32, 32), validation_pairs=1, testing_pairs=2).parent
-
-
 @pytest.fixture(scope="module", params=sorted(SHORT))
 def name(request) -> str:
     return request.param

@@ -7,14 +7,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.errors import sentence_of
-from common.phantom import write_phantom
 from tests.bundles.pairwise import configs, copy_of_bundle, run
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom")
-    return write_phantom(folder, subjects=2, size=(32, 32, 32), validation_pairs=1, testing_pairs=2).parent
 
 
 @pytest.fixture
