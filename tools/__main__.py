@@ -3,26 +3,23 @@
 Exit status: 0 done, 1 a check failed, 2 bad input or usage, 3 the machine cannot, 4 not finite numbers.
 """
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.errors import RegInputError, sentence_of
+from common.errors import sentence_of
+
+from .arguments import Out, ranges
+from .benchmark_commands import benchmark
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Tools around the registration bundles.")
 data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
-benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and memory; csv files whose names carry the device.")
-report = typer.Typer(no_args_is_help=True, help="Draw pictures from the csv files of benchmarks.")
 app.add_typer(data, name="data")
 data.add_typer(prepare, name="prepare")
 app.add_typer(benchmark, name="benchmark")
-benchmark.add_typer(report, name="report")
-
-Out = Annotated[str, typer.Option(help="folder to write into")]
 
 
 @prepare.command()
@@ -53,194 +50,6 @@ def lung_ct(
     from .data.lung_ct import prepare
 
     print(prepare(raw, out, intensity, workers, force))
-
-
-@benchmark.command()
-def lncc(
-    out: Out = "results",
-    sizes: Annotated[str, typer.Option(help="grids, as 160x192x224,80x96x112")] = "160x192x224",
-    windows: Annotated[str, typer.Option(help="odd window widths in voxels, as 5,7,9")] = "9",
-    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
-    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
-    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    backends: Annotated[str | None, typer.Option(help="as five_conv,separable; all by default")] = None,
-) -> None:
-    """Forward and backward of every LNCC backend and of MONAI's loss, in one run."""
-    from .benchmark import LNCC_BACKENDS, benchmark_lncc
-
-    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
-    names = tuple(backends.split(",")) if backends else LNCC_BACKENDS
-    widths = numbers(windows, ",", "--windows")
-    print(benchmark_lncc(Path(out), grids, widths, runs, warmup=warmup, threads=threads, device=device, backends=names))
-
-
-@benchmark.command()
-def pairs(
-    data: Annotated[str, typer.Option(help="folder of native <id>_SS.nii.gz and <id>_glm.nii.gz of MALC")],
-    out: Out = "results",
-    methods: Annotated[str, typer.Option(help="of svf, greedy and syn, with commas")] = "svf,greedy,syn",
-    threads: Annotated[int, typer.Option(help="of every method")] = 2,
-    limit: Annotated[int | None, typer.Option(help="number of pairs; all by default")] = None,
-) -> None:
-    """SVF beside picsl-greedy and SyN on native pairs: overlap, smoothness, time. A stopped run goes on."""
-    from .benchmark_pairs import benchmark_pairs
-
-    print(benchmark_pairs(Path(data), Path(out), methods.split(","), threads, limit))
-
-
-@benchmark.command()
-def liver(
-    data: Annotated[str, typer.Option(help="folder of the scans")],
-    out: Out = "results",
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-) -> None:
-    """SVF on respiratory liver MR: mean landmark error inside and outside the liver."""
-    from .benchmark_scans import benchmark_liver
-
-    print(benchmark_liver(Path(data), Path(out), threads=threads))
-
-
-@benchmark.command()
-def lung(
-    data: Annotated[str, typer.Option(help="folder of the scans")],
-    out: Out = "results",
-    bundles: Annotated[str, typer.Option(help="with an overlay lung_ct, with commas")] = "svf,ncf",
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-) -> None:
-    """Bundles without training data on a lung CT pair: mask Dice, folds, seconds."""
-    from .benchmark_scans import benchmark_lung
-
-    print(benchmark_lung(Path(data), Path(out), bundles.split(","), threads=threads))
-
-
-@benchmark.command()
-def contrast(
-    data: Annotated[str, typer.Option(help="folder of the scans")],
-    out: Out = "results",
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-) -> None:
-    """SVF on a MALC pair whose moving scan is T1, inverted and T2-like, by lncc, mi and mind."""
-    from .benchmark_scans import benchmark_contrast
-
-    print(benchmark_contrast(Path(data), Path(out), threads=threads))
-
-
-@benchmark.command()
-def force(
-    data: Annotated[str, typer.Option(help="folder of native MALC scans and labels")],
-    out: Out = "results",
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-) -> None:
-    """SVF by the force at the end point and by the gradient through every squaring, on one MALC pair."""
-    from .benchmark_scans import benchmark_force
-
-    print(benchmark_force(Path(data), Path(out), threads=threads))
-
-
-@benchmark.command()
-def kernels(
-    out: Out = "results",
-    size: Annotated[str, typer.Option(help="grid")] = "160x192x224",
-    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
-    threads: Annotated[int, typer.Option(help="of torch and of the loops")] = 2,
-) -> None:
-    """Compiled loops beside torch on the CPU: composition, warp, LNCC, Gaussian, forward and backward."""
-    from .benchmark_kernels import benchmark_kernels
-
-    grid = tuple(numbers(size, "x", "--size"))
-    print(benchmark_kernels(Path(out), grid, runs, threads=threads, command=command_line()))
-
-
-@benchmark.command()
-def dice(
-    out: Out = "results",
-    size: Annotated[str, typer.Option(help="grid, as 160x192x224")] = "160x192x224",
-    labels: Annotated[str, typer.Option(help="numbers of labels, as 4,36")] = "36",
-    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 1,
-    warmup: Annotated[int, typer.Option(help="runs before them")] = 0,
-    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-) -> None:
-    """Soft Dice of many labels without one-hot maps, beside MONAI's DiceLoss on them."""
-    from .benchmark_dice import benchmark_dice
-
-    grid, counts = tuple(numbers(size, "x", "--size")), numbers(labels, ",", "--labels")
-    stack = {"warmup": warmup, "threads": threads, "device": device}
-    print(benchmark_dice(Path(out), grid, counts, runs, **stack, command=command_line()))
-
-
-@benchmark.command()
-def eoir(
-    out: Out = "results",
-    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
-    depths: Annotated[str, typer.Option(help="encoder layers, 0 to 6")] = "0,1,2,3",
-    widths: Annotated[str, typer.Option(help="start channels")] = "4,8,16",
-    smooth_weights: Annotated[str, typer.Option(help="tried at the last depth and width named")] = "0.1,0.5,1,2",
-    steps: Annotated[int | None, typer.Option(help="of each training; default the configuration's")] = None,
-    seed: Annotated[int, typer.Option(help="of weights and pairs")] = 0,
-    overlay: Annotated[list[str] | None, typer.Option(help="over train.json, as malc.json; may be repeated")] = None,
-    threads: Annotated[int, typer.Option(help="of torch")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    work: Annotated[str | None, typer.Option(help="folder for the weights; default bundles/eoir/eval/sweep")] = None,
-) -> None:
-    """Dice, smoothness and cost of EOIR by encoder depth, width and smoothness weight; continues where it stopped."""
-    from .benchmark_eoir import Sweep, benchmark_eoir
-
-    sweep = Sweep(dataset_dir, tuple(overlay or ()), steps, seed, threads, device)
-    sweep = sweep._replace(work=str(Path(work).absolute())) if work else sweep
-    weights = decimals(smooth_weights, "--smooth-weights")
-    depth, width = numbers(depths, ",", "--depths"), numbers(widths, ",", "--widths")
-    print(benchmark_eoir(Path(out), sweep, depth, width, weights, command=command_line()))
-
-
-@benchmark.command()
-def ncf(
-    out: Out = "results",
-    sizes: Annotated[str, typer.Option(help="grids, as 192x192x208,96x96x104")] = "192x192x208",
-    parts: Annotated[str, typer.Option(help="whole, auto or voxels at a time, as whole,auto,2048")] = "whole,auto",
-    steps: Annotated[int, typer.Option(help="timed steps of each case")] = 3,
-    threads: Annotated[int, typer.Option(help="of torch")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-) -> None:
-    """Peak memory and seconds of a step of NCF, whole and in parts."""
-    from .benchmark_ncf import benchmark_ncf
-
-    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
-    stack = {"threads": threads, "device": device, "command": command_line()}
-    print(benchmark_ncf(Path(out), grids, parts.split(","), steps, **stack))
-
-
-@benchmark.command()
-def training(
-    out: Out = "results",
-    kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
-    damages: Annotated[int, typer.Option(help="damaged copies of a checkpoint")] = 305,
-    seed: Annotated[int, typer.Option(help="of moments and bits")] = 0,
-    threads: Annotated[int, typer.Option(help="of torch")] = 1,
-) -> None:
-    """What a training run survives: kills, damaged checkpoints; and whether it repeats itself."""
-    from .benchmark_training import benchmark_training
-
-    print(benchmark_training(Path(out), kills, damages, seed, threads=threads, command=command_line()))
-
-
-@benchmark.command()
-def memory(
-    out: Out = "results",
-    bundle: Annotated[str, typer.Option(help="folder under bundles/")] = "eoir",
-    size: Annotated[str, typer.Option(help="of the large pair")] = "160x192x224",
-    overlay: Annotated[list[str] | None, typer.Option(help="over inference.json; may be repeated")] = None,
-    repeats: Annotated[int, typer.Option(help="registrations of a small pair; 0 for none")] = 500,
-    steps: Annotated[int, typer.Option(help="of a small training; 0 for none")] = 2000,
-    threads: Annotated[int, typer.Option(help="of torch")] = 1,
-) -> None:
-    """Peak memory of one registration; what many registrations and training steps leave behind."""
-    from .benchmark_memory import benchmark_memory
-
-    grid, overlays = tuple(numbers(size, "x", "--size")), ("", *(overlay or ()))
-    line = command_line()
-    print(benchmark_memory(Path(out), bundle, grid, overlays, repeats, steps, threads=threads, command=line))
 
 
 @app.command()
@@ -278,52 +87,6 @@ def evaluate(
     )
 
 
-@benchmark.command()
-def linearity(
-    weights: Annotated[str, typer.Option(help="model.pt of a trained EOIR")],
-    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
-    overlay: Annotated[list[str] | None, typer.Option(help="over train.json, as in training; may be repeated")] = None,
-    depth: Annotated[int | None, typer.Option(help="encoder layers; default the configuration's")] = None,
-    channels: Annotated[int | None, typer.Option(help="start channels; default the configuration's")] = None,
-    seed: Annotated[int, typer.Option(help="of the untrained network")] = 0,
-    results: Annotated[str, typer.Option(help="folder for the csv")] = "results",
-    out: Annotated[str, typer.Option(help="folder for the picture")] = "bundles/eoir/docs",
-) -> None:
-    """How locally linear EOIR's features are before and after training: a heat map and its numbers."""
-    from .linearity_eoir import linearity_eoir
-
-    network = {"dataset_dir": dataset_dir, "overlays": overlay or (), "depth": depth, "channels": channels}
-    folders = Path(results), Path(out)
-    for path in linearity_eoir(*folders, Path(weights), **network, seed=seed, command=command_line()):
-        print(path)
-
-
-@report.command("eoir")
-def draw_eoir(
-    results: Annotated[str, typer.Option(help="folder of eoir-*.csv")] = "results",
-    out: Annotated[str, typer.Option(help="folder for the pictures")] = "bundles/eoir/docs",
-) -> None:
-    """Dice against multiply-adds and against smoothness, a picture for each data set."""
-    from .report_eoir import report_eoir
-
-    for path in report_eoir(Path(results), Path(out)):
-        print(path)
-
-
-@report.command("lung")
-def table_lung(
-    scores: Annotated[str, typer.Option(help="folder that evaluate wrote for the LungCT data set")],
-    bundle: Annotated[list[str] | None, typer.Option(help="METHOD=FOLDER of a bundle: count its parameters")] = None,
-) -> None:
-    """Dice of lung masks between patients, within one, and pooled: a table and lung.csv beside the scores."""
-    from .methods import split
-    from .report_lung import report_lung
-
-    named = dict(split(text, "=", "--bundle METHOD=FOLDER") for text in bundle or ())
-    path, text = report_lung(Path(scores), {name: Path(folder) for name, folder in named.items()})
-    print(text, path, sep="\n")
-
-
 @app.command()
 def pack(
     name: Annotated[str, typer.Argument(help="folder under bundles/")],
@@ -343,39 +106,6 @@ def verify(name: Annotated[str, typer.Argument(help="folder under bundles/")]) -
 
     if any(check.finding for check in verify(name, say=print)):
         raise typer.Exit(1)
-
-
-def numbers(text: str, separator: str, flag: str) -> list[int]:
-    """Whole numbers between separators."""
-    try:
-        return [int(part) for part in text.split(separator)]
-    except ValueError:
-        raise RegInputError(f"{flag} got '{text}', expected whole numbers between '{separator}'.") from None
-
-
-def ranges(text: str, flag: str) -> list[int]:
-    """Whole numbers and ranges, both ends included, between commas."""
-    ends = [numbers(part, "-", flag) for part in text.split(",")]
-    if any(len(pair) > 2 for pair in ends):
-        raise RegInputError(f"{flag} got '{text}', expected numbers and ranges such as 1,2,5-9.")
-    return [value for pair in ends for value in range(pair[0], pair[-1] + 1)]
-
-
-def decimals(text: str, flag: str) -> list[float]:
-    """Numbers between commas."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise RegInputError(f"{flag} got '{text}', expected numbers between commas.") from None
-
-
-def command_line() -> str:
-    """The command as it was typed, folders by name alone: a csv holds no private path."""
-    words, private = ["regbundles"], False
-    for word in sys.argv[1:]:
-        words.append(Path(word).name if private else word)
-        private = word in ("--dataset-dir", "--out", "--results", "--work", "--weights")
-    return shlex.join(words)
 
 
 def main() -> None:

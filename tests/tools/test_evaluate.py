@@ -15,7 +15,8 @@ from common.errors import RegInputError
 from common.metrics import dice
 from common.spatial import warp
 from common.transform_files import write_displacement
-from tools.__main__ import app, ranges
+from tools.__main__ import app
+from tools.arguments import ranges
 from tools.evaluate import evaluate
 from tools.methods import parse_methods
 

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from common.errors import RegEnvError, RegInputError, RegNumericsError
 from tools import __main__ as command
+from tools.arguments import numbers
 
 RUN = CliRunner()
 
@@ -59,4 +60,4 @@ def test_a_missing_folder_ends_with_one_line_and_status_2(tmp_path):
 
 def test_sizes_that_are_no_numbers_are_named():
     with pytest.raises(RegInputError, match="--sizes got '10xa'"):
-        command.numbers("10xa", "x", "--sizes")
+        numbers("10xa", "x", "--sizes")

@@ -1,0 +1,47 @@
+"""What commands read from their arguments."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import RegInputError
+
+__all__ = ["Out", "command_line", "decimals", "numbers", "ranges"]
+
+Out = Annotated[str, typer.Option(help="folder to write into")]
+
+
+def numbers(text: str, separator: str, flag: str) -> list[int]:
+    """Whole numbers between separators."""
+    try:
+        return [int(part) for part in text.split(separator)]
+    except ValueError:
+        raise RegInputError(f"{flag} got '{text}', expected whole numbers between '{separator}'.") from None
+
+
+def ranges(text: str, flag: str) -> list[int]:
+    """Whole numbers and ranges, both ends included, between commas."""
+    ends = [numbers(part, "-", flag) for part in text.split(",")]
+    if any(len(pair) > 2 for pair in ends):
+        raise RegInputError(f"{flag} got '{text}', expected numbers and ranges such as 1,2,5-9.")
+    return [value for pair in ends for value in range(pair[0], pair[-1] + 1)]
+
+
+def decimals(text: str, flag: str) -> list[float]:
+    """Numbers between commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RegInputError(f"{flag} got '{text}', expected numbers between commas.") from None
+
+
+def command_line() -> str:
+    """The command as it was typed, folders by name alone: a csv holds no private path."""
+    words, private = ["regbundles"], False
+    for word in sys.argv[1:]:
+        words.append(Path(word).name if private else word)
+        private = word in ("--dataset-dir", "--out", "--results", "--work", "--weights")
+    return shlex.join(words)
