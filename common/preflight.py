@@ -4,21 +4,23 @@ nibabel accepts a good deal that ruins a registration without a word: bytes lost
 never reaches the checksum), four-dimensional and complex images, NaN voxels, affines that it made up itself.
 """
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import SpatialImage
 
-from .errors import RegInputError, first_line
+from .dicom import DICOM_MAGIC, is_series
+from .errors import RegInputError
+from .streams import stream_length
+from .text_header import compressed_voxels
+from .volumes import is_text_headed, open_volume, read_voxels, spatial_size
 
 __all__ = ["Volume", "check_image", "check_label", "check_subject", "collect", "findings", "refuse"]
 
-CHUNK = 1 << 20
+HEAD = 256  # bytes that tell what kind of file it is
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_VOXELS = 512**3  # a larger header is more often damaged than true
 MIN_SIZE = 2  # voxels along an axis: one slice has no gradient
@@ -26,7 +28,6 @@ AFFINE_ATOL = 1e-3  # mm or its ratio: float32 headers round about 1e-5
 LABEL_ATOL = 1e-3  # distance of a stored label from an integer
 MIN_CONDITION = 1e-6  # smallest over largest singular value of an affine that still can be inverted in float32
 DISPLACEMENT_INTENTS = ("displacement vector", "vector")
-UNREADABLE = (ImageFileError, HeaderDataError, OverflowError, OSError, EOFError, zlib.error, ValueError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ class Volume:
 def check_image(
     path: Path | str, ndim: int | None = None, *, assume_affine: bool = False, max_voxels: int = MAX_VOXELS
 ) -> Volume:
-    """Read a two- or three-dimensional NIfTI or MGH image to its last byte.
+    """Read a two- or three-dimensional image of any format of :mod:`common.volumes` to its last byte.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a DICOM series.
         ndim: number of axes it must have, trailing axes of length one not counted; ``None``: 2 or 3.
-        assume_affine: accept a NIfTI file that states no position at all, with the one nibabel makes up.
+        assume_affine: accept a file that states no position at all, with the one its reader makes up.
         max_voxels: largest number of voxels that a header may claim.
 
     Raises:
@@ -61,7 +62,7 @@ def check_image(
     """
     path = Path(path)
     image = open_image(path, ndim, assume_affine, max_voxels)
-    voxels = read_voxels(path, image)
+    voxels = read_voxels(image)
     bad = ~np.isfinite(voxels)
     if bad.any():
         first = tuple(map(int, np.argwhere(bad)[0]))
@@ -88,7 +89,7 @@ def check_label(path: Path | str, image: Volume | None = None, *, max_voxels: in
     """
     path = Path(path)
     file = open_image(path, None if image is None else image.voxels.ndim, image is not None, max_voxels)
-    voxels = read_voxels(path, file)
+    voxels = read_voxels(file)
     rounded = label_values(path, voxels)
     if image is not None and (
         rounded.shape != image.voxels.shape or not np.allclose(file.affine, image.affine, atol=AFFINE_ATOL)
@@ -141,14 +142,8 @@ def refuse(sentences: list[str]) -> None:
 def open_image(path: Path, ndim: int | None, assume_affine: bool, max_voxels: int) -> SpatialImage:
     """The image with a believable header, its bytes complete; voxels still on disk."""
     check_file(path)
-    try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-    except UNREADABLE as error:
-        raise RegInputError(
-            f"{path} is no image that can be read ({first_line(error)}), expected NIfTI or MGH; convert it."
-        ) from error
-    check_shape(path, image, shape, ndim, max_voxels)
+    image = open_volume(path)
+    check_shape(path, image, ndim, max_voxels)
     check_type(path, image)
     check_affine(path, image, assume_affine)
     check_bytes(path, image)
@@ -157,17 +152,19 @@ def open_image(path: Path, ndim: int | None, assume_affine: bool, max_voxels: in
 
 def check_file(path: Path) -> None:
     """Refuse what is no file, an empty one, a web page, and a name that contradicts the content."""
-    if path.is_dir():
-        raise RegInputError(f"{path} is a folder, expected one image file; convert DICOM series with dcm2niix first.")
+    if is_series(path):
+        return
     try:
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(HEAD)
     except OSError as error:
         raise RegInputError(
             f"{path} cannot be opened ({error.strerror}), expected an image file; check the path."
         ) from error
     if not head:
         raise RegInputError(f"{path} is empty, expected an image; fetch it again.")
+    if head[DICOM_MAGIC[0] :].startswith(DICOM_MAGIC[1]):
+        raise RegInputError(f"{path} is one file of DICOM, expected a series; name the folder that holds it alone.")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise RegInputError(f"{path} is a web page, expected an image; was the download behind a login?")
     if is_gzip_name(path) != head.startswith(GZIP_MAGIC):
@@ -180,8 +177,9 @@ def is_gzip_name(path: Path) -> bool:
     return path.suffix.lower() in (".gz", ".mgz")
 
 
-def check_shape(path: Path, image: SpatialImage, shape: tuple[int, ...], ndim: int | None, max_voxels: int) -> None:
+def check_shape(path: Path, image: SpatialImage, ndim: int | None, max_voxels: int) -> None:
     """As many axes as asked for, each of two voxels and more."""
+    shape = tuple(int(n) for n in image.shape)
     if len(shape) == 5 and image.header.get_intent()[0] in DISPLACEMENT_INTENTS:
         raise RegInputError(f"{path} is a displacement field {shape}, expected an image; name the image it belongs to.")
     size = spatial_size(shape)
@@ -194,13 +192,6 @@ def check_shape(path: Path, image: SpatialImage, shape: tuple[int, ...], ndim: i
         raise RegInputError(f"{path} has shape {shape}, expected {MIN_SIZE} voxels an axis at least; choose another.")
     if np.prod(size, dtype=float) > max_voxels:
         raise RegInputError(f"{path} claims {shape} voxels, expected at most {max_voxels}; crop it or raise the limit.")
-
-
-def spatial_size(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without trailing axes of length one; two axes stay at least."""
-    while len(shape) > 2 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
 
 
 def check_type(path: Path, image: SpatialImage) -> None:
@@ -217,8 +208,8 @@ def check_affine(path: Path, image: SpatialImage, assume_affine: bool) -> None:
     stated = not isinstance(header, nib.Nifti1Header) or header["sform_code"] or header["qform_code"]
     if not stated and not assume_affine:
         raise RegInputError(
-            f"{path} states no position (sform and qform code 0), expected a valid affine; set the true one: left "
-            f"and right cannot be told apart without it."
+            f"{path} states no position (neither sform nor qform code, or no origin), expected a valid affine; set the "
+            f"true one: left and right cannot be told apart without it."
         )
     finite = np.isfinite(image.affine).all()
     singular = np.linalg.svd(image.affine[:3, :3], compute_uv=False) if finite else np.zeros(3)
@@ -229,10 +220,21 @@ def check_affine(path: Path, image: SpatialImage, assume_affine: bool) -> None:
 
 
 def check_bytes(path: Path, image: SpatialImage) -> None:
-    """As many bytes as the header claims; of a gzip stream, down to its checksum."""
-    dataobj = image.dataobj
-    expected = int(dataobj.offset + np.prod(image.shape, dtype=np.int64) * image.get_data_dtype().itemsize)
-    found = gzip_length(path, expected) if is_gzip_name(path) else data_file(image, path).stat().st_size
+    """As many bytes as the header claims; of a compressed stream, down to its checksum.
+
+    What is not compressed is counted by ITK where it reads the file.
+    """
+    if is_series(path):
+        return
+    expected = int(np.prod(image.shape, dtype=np.int64) * image.get_data_dtype().itemsize)
+    if is_text_headed(path):
+        stream = compressed_voxels(path)
+        if stream is None:
+            return
+        found = stream_length(stream.path, expected, stream.offset)
+    else:
+        expected += int(image.dataobj.offset)
+        found = stream_length(path, expected) if is_gzip_name(path) else data_file(image, path).stat().st_size
     if found < expected:
         raise RegInputError(
             f"{path} holds {found} bytes, its header claims {expected}; it is cut short, fetch it again."
@@ -242,40 +244,6 @@ def check_bytes(path: Path, image: SpatialImage) -> None:
 def data_file(image: SpatialImage, path: Path) -> Path:
     """Where the voxels are: the ``.img`` of a pair, else the file itself."""
     return Path(image.file_map["image"].filename or path)
-
-
-def gzip_length(path: Path, enough: int) -> int:
-    """Length of the content; every member's checksum is compared, and nothing may follow the last one but zeros.
-
-    Reading stops when the content is twice as long as ``enough`` bytes: a stream that goes on is no scan.
-    """
-    total, stream = 0, zlib.decompressobj(wbits=31)
-    with open(path, "rb") as file:
-        pending = file.read(CHUNK)
-        while pending:
-            try:
-                total += len(stream.decompress(pending, CHUNK))
-            except zlib.error as error:
-                raise RegInputError(
-                    f"{path} is damaged ({error}), expected a sound gzip stream; fetch it again."
-                ) from None
-            if total > 2 * enough + CHUNK:
-                raise RegInputError(f"{path} unpacks to {total} bytes or more, expected {enough}; fetch it again.")
-            pending = stream.unconsumed_tail or stream.unused_data or file.read(CHUNK)
-            if stream.eof:
-                if not pending.strip(b"\0"):
-                    return total
-                stream = zlib.decompressobj(wbits=31)  # another member, or what zlib will call an incorrect header
-    raise RegInputError(f"{path} ends before its gzip checksum, expected a whole file; fetch it again.")
-
-
-def read_voxels(path: Path, image: SpatialImage) -> np.ndarray:
-    """The scaled voxels without trailing axes of length one."""
-    try:
-        voxels = np.asarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
-        raise RegInputError(f"{path} cannot be read ({first_line(error)}), expected voxels; fetch it again.") from error
-    return voxels.reshape(spatial_size(voxels.shape))
 
 
 def label_values(path: Path, voxels: np.ndarray) -> np.ndarray:
