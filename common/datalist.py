@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .dicom import holds_dicom
 from .errors import RegInputError
 from .preflight import check_image, check_label, findings, refuse
 
@@ -284,10 +285,10 @@ def overlap_findings(content: dict) -> list[str]:
 
 
 def missing_files(root: Path, items: list[dict], section: str) -> list[str]:
-    """Paths of one section at which there is no file."""
+    """Paths of one section at which there is neither a file nor a folder of DICOM."""
     return [
         f"{section}[{index}] {key} '{value}' does not exist"
         for index, item in enumerate(items)
         for key, value in item.items()
-        if not (root / value).is_file()
+        if not (root / value).is_file() and not holds_dicom(root / value)
     ]

@@ -16,7 +16,7 @@ import numpy as np
 from .errors import RegInputError
 from .itk_images import ItkVoxels, component_dtype, image_io, nifti_of, read_by_itk, reason, refuse_colors
 
-__all__ = ["DICOM_MAGIC", "is_series", "open_series"]
+__all__ = ["DICOM_MAGIC", "holds_dicom", "is_series", "open_series"]
 
 DICOM_MAGIC = (128, b"DICM")  # at this byte of every DICOM file
 SERIES_UID, DESCRIPTION, POSITION, ORIENTATION = "0020|000e", "0008|103e", "0020|0032", "0020|0037"
@@ -48,6 +48,12 @@ class Slice:
 def is_series(path: Path) -> bool:
     """Whether a path names a folder, or one series of a folder as ``folder#SeriesInstanceUID``."""
     return split_series(path)[0].is_dir()
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether a path, as :func:`is_series` takes it, is a folder with a DICOM file in it."""
+    folder, _ = split_series(path)
+    return folder.is_dir() and any(file.is_file() and has_magic(file) for file in folder.iterdir())
 
 
 def split_series(path: Path) -> tuple[Path, str | None]:

@@ -46,6 +46,16 @@ def test_relative_folder_gives_absolute_paths(folder, monkeypatch):
     assert read_datalist(folder.name, "validation")[0]["moving"] == str(folder / "images/d.nii.gz")
 
 
+def test_a_folder_of_dicom_is_an_image_and_another_folder_is_not(folder):
+    dicom = folder / "images" / "series"
+    dicom.mkdir()
+    (dicom / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    assert read_datalist(write(folder, training=[{"image": "images/series"}]), "training")[0]["image"] == str(dicom)
+    (dicom / "1.dcm").write_bytes(bytes(132))
+    with pytest.raises(RegInputError, match="'images/series' does not exist"):
+        read_datalist(write(folder, training=[{"image": "images/series"}]), "training")
+
+
 def test_header_has_whole_numbers_as_label_values(folder):
     header = read_header(write(folder, modality="MR"))
     assert header["labels"] == {1: "one", 7: "seven"} and header["spacing_mm"] == [1.0, 1.5, 2.0]
