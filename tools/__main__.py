@@ -13,10 +13,13 @@ from common.errors import sentence_of
 
 from .arguments import Out, ranges
 from .benchmark_commands import benchmark
+from .transform_commands import COMMANDS
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Tools around the registration bundles.")
 data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(data, name="data")
 data.add_typer(prepare, name="prepare")
 app.add_typer(benchmark, name="benchmark")
