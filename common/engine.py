@@ -142,10 +142,15 @@ class Progress:
     """Handler that draws one progress bar over the whole run: steps, time left, epoch and loss.
 
     Away from a terminal it writes a line a minute instead of redrawing.
+
+    Args:
+        name: what the bar is called.
+        shown: whether there is one.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shown: bool = True) -> None:
         self.name = name
+        self.shown = shown
         self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -158,7 +163,7 @@ class Progress:
     def _open(self, engine: Engine) -> None:
         state = engine.state
         self.bar = tqdm(
-            disable=idist.get_rank() > 0,
+            disable=idist.get_rank() > 0 or not self.shown,
             desc=self.name,
             total=state.max_epochs * state.epoch_length,
             initial=state.iteration,

@@ -13,6 +13,7 @@ __all__ = [
     "RegInputError",
     "RegNumericsError",
     "first_line",
+    "mendable",
     "print_sentence_last",
     "sentence_of",
 ]
@@ -42,13 +43,17 @@ class RegNumericsError(RegError, ArithmeticError):
     exit_status = 4
 
 
+def mendable(error: BaseException | None) -> RegError | None:
+    """The first RegError in a chain of causes, ``None`` if it holds none."""
+    while error is not None and not isinstance(error, RegError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def sentence_of(error: BaseException | None) -> str | None:
     """The sentence of the first RegError in a chain of causes, ``None`` if it holds none."""
-    while error is not None:
-        if isinstance(error, RegError):
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return None
+    found = mendable(error)
+    return None if found is None else str(found)
 
 
 def first_line(error: BaseException) -> str:

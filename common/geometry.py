@@ -14,6 +14,7 @@ from .spatial import identity_grid, warp
 
 __all__ = [
     "ddf_to_mm",
+    "inverse_displacement_mm",
     "linear_part",
     "mm_to_ddf",
     "mm_to_voxels",
@@ -121,6 +122,37 @@ def total_displacement_mm(
     moved = warp(ddf, onto_network.expand(ddf.shape[0], *onto_network.shape[1:]), padding_mode="border")
     local = multiply((start @ network)[:-1, :-1], moved)
     return local + linear_part(start, fixed_size, ddf, fixed)
+
+
+def inverse_displacement_mm(
+    inverse: Tensor,
+    network_affine: np.ndarray,
+    moving_affine: np.ndarray,
+    moving_size: tuple[int, ...],
+    initial: np.ndarray | None = None,
+) -> Tensor:
+    """The whole way back, from the moving to the fixed world, on the grid of the moving image.
+
+    It undoes :func:`total_displacement_mm`: a moving point y comes from ``z + w(z)`` with ``z = initial^-1 @ y``, w
+    being ``inverse`` in mm, and this returns that minus y. Outside the network's grid w keeps the nearest border's
+    value.
+
+    Args:
+        inverse: (B, N, *S) in voxels of the network's grid, the inverse of its ddf.
+        network_affine: (N + 1, N + 1), voxels of the network's grid to the fixed world, RAS mm.
+        moving_affine: (N + 1, N + 1), voxels of the wanted grid to the moving world.
+        moving_size: spatial shape of the wanted grid.
+        initial: (N + 1, N + 1) from the fixed to the moving world, RAS mm; by default the identity.
+
+    Returns:
+        ddf_mm (B, N, *moving_size) in RAS mm, float32 at least.
+    """
+    ndim = inverse.shape[1]
+    network, moving = spatial_affine(network_affine, ndim), spatial_affine(moving_affine, ndim)
+    back = np.eye(ndim + 1) if initial is None else np.linalg.inv(spatial_affine(initial, ndim))
+    onto_network = linear_part(np.linalg.solve(network, back @ moving), moving_size, inverse)
+    moved = warp(inverse, onto_network.expand(inverse.shape[0], *onto_network.shape[1:]), padding_mode="border")
+    return multiply(network[:-1, :-1], moved) + linear_part(back, moving_size, inverse, moving)
 
 
 def linear_part(matrix: np.ndarray, size: tuple[int, ...], like: Tensor, affine: np.ndarray | None = None) -> Tensor:

@@ -113,3 +113,24 @@ def check_hounsfield(voxels: np.ndarray, name: str) -> None:
             f"{TISSUE[1]:g}, expected at least {AIR_SHARE:.0%} and {TISSUE_SHARE:.0%} as in CT in Hounsfield units; "
             "convert it, or scale it by percentiles."
         )
+
+
+class NormalizeIntensityd(MapTransform):
+    """TO BE REPLACED: stands in until the real one is there."""
+
+    def __init__(self, keys, modality="auto", percentiles=(0.0, 99.9)) -> None:
+        super().__init__(keys)
+        from monai.transforms import ScaleIntensityRangePercentilesd
+
+        self.scale = ScaleIntensityRangePercentilesd(keys, *percentiles, 0.0, 1.0, clip=True)
+
+    def __call__(self, data):
+        return self.scale(data)
+
+
+def modality_of(voxels):
+    return "ct" if voxels.min() < -500 else "mr"
+
+
+def similarity_for(kinds):
+    return "lncc" if kinds[0] == kinds[1] else "mind"

@@ -128,16 +128,18 @@ class StackPaird(Transform):
     Args:
         keys: of the moving and the fixed image, each (1, *S), in the order of the channels.
         name: key of the result (2, *S).
-        mask: key of a mask (1, *S) that becomes a third channel, 1 inside, where the item has it.
+        masks: keys of masks (1, *S), of which those that the item has loaded become a third channel: 1 inside all.
 
     Raises:
-        RegInputError: if the two do not have one channel and the same size.
+        RegInputError: if the two do not have one channel and the same size, or nothing lies inside the masks.
     """
 
-    def __init__(self, keys: Sequence[str] = ("moving", "fixed"), name: str = "image", mask: str | None = None) -> None:
+    def __init__(
+        self, keys: Sequence[str] = ("moving", "fixed"), name: str = "image", masks: Sequence[str] = ()
+    ) -> None:
         self.keys = tuple(keys)
         self.name = name
-        self.mask = mask
+        self.masks = tuple(masks)
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         """Add the stack; the two images stay in the item."""
@@ -148,18 +150,28 @@ class StackPaird(Transform):
                 "channel and the same size; resample them with common.transforms.ToNetworkGridd."
             )
         channels = [torch.as_tensor(t).as_subclass(Tensor) for t in (moving, fixed)]
-        if self.mask in data:
-            mask = torch.as_tensor(data[self.mask]).as_subclass(Tensor)
-            if mask.shape != fixed.shape or not bool((mask > 0).any()):
-                raise RegInputError(
-                    f"{self.mask} is {list(mask.shape)} with {int((mask > 0).sum())} voxels inside, expected "
-                    f"{list(fixed.shape)} and some; check that it belongs to the fixed image."
-                )
-            channels.append((mask > 0).to(channels[1].dtype))
+        masks = {key: data[key] for key in self.masks if isinstance(data.get(key), Tensor)}
+        if masks:
+            channels.append(common_mask(masks, fixed).to(channels[1].dtype))
         stack = torch.cat(channels)
         if isinstance(fixed, MetaTensor):
             stack = MetaTensor(stack).copy_meta_from(fixed)
         return {**data, self.name: stack}
+
+
+def common_mask(masks: Mapping[str, Tensor], fixed: Tensor) -> Tensor:
+    """True (1, *S) where every mask is above 0."""
+    for key, mask in masks.items():
+        if mask.shape != fixed.shape:
+            raise RegInputError(
+                f"{key} is {list(mask.shape)}, expected {list(fixed.shape)}; draw it on its image's grid."
+            )
+    inside = torch.stack([torch.as_tensor(mask).as_subclass(Tensor) > 0 for mask in masks.values()]).all(dim=0)
+    if not bool(inside.any()):
+        raise RegInputError(
+            f"no voxel lies inside {' and '.join(masks)}, expected some; check that each belongs to its image."
+        )
+    return inside
 
 
 class ToNetworkGridd(Transform):

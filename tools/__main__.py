@@ -9,15 +9,17 @@ from typing import Annotated
 
 import typer
 
-from common.errors import sentence_of
+from common.errors import mendable
 
 from .arguments import Out, ranges
 from .benchmark_commands import benchmark
+from .register_command import register_command
 from .transform_commands import COMMANDS
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Tools around the registration bundles.")
 data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
+app.command("register")(register_command)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data, name="data")
@@ -116,11 +118,11 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
+        found = mendable(error)
+        if found is None:
             raise
-        print(sentence, file=sys.stderr)
-        sys.exit(getattr(error, "exit_status", 1))
+        print(found, file=sys.stderr)
+        sys.exit(found.exit_status)
 
 
 if __name__ == "__main__":

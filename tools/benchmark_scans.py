@@ -15,8 +15,8 @@ from torch import Tensor
 from common.affine import register_affine
 from common.errors import RegInputError
 from common.geometry import mm_to_ddf, resample_mm, transform_points, warp_mm
-from common.inference import read_volume
 from common.metrics import dice, folds, ndv, sdlogj
+from common.outputs import read_volume
 from common.velocity import warp_by_velocity, warp_exactly
 
 from .benchmark import commit, device_name, write

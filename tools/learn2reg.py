@@ -18,7 +18,7 @@ from torch import Tensor
 
 from common.errors import RegInputError
 from common.files import save_atomically
-from common.inference import stem
+from common.naming import stem
 
 __all__ = ["displacement_stem", "read_voxel_displacement", "write_voxel_displacement"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.errors import RegInputError
 from common.geometry import mm_to_ddf, spatial_affine, voxel_offset
-from common.inference import stem
+from common.naming import stem
 from common.preflight import AFFINE_ATOL
 from common.transform_files import read_displacement
 

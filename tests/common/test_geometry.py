@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from common.errors import RegInputError
 from common.geometry import (
     ddf_to_mm,
+    inverse_displacement_mm,
     mm_to_ddf,
     mm_to_voxels,
     ras_to_lps,
@@ -111,6 +112,26 @@ def test_total_displacement_keeps_its_border_value_outside_the_networks_grid():
     ddf = torch.full((1, 3, 4, 4, 4), 0.5)
     total = total_displacement_mm(ddf, np.diag([2.0, 2, 2, 1]), np.eye(4), (20, 20, 20))
     torch.testing.assert_close(total, torch.ones(1, 3, 20, 20, 20))
+
+
+@pytest.mark.parametrize("initial", [None, INITIAL], ids=["headers", "affine"])
+def test_the_way_back_is_its_definition_on_the_moving_grid(fixed_affine, initial):
+    """``x = z + w(z)`` at ``z = initial^-1 y``: an affine w, which linear interpolation keeps, is known everywhere."""
+    network = affine_of((5, 10, -8), (1.5, 1.4, 1.6), fixed_affine[:3, 3] - 1, flip=(0,))
+    moving, size = affine_of((-20, 8, 3), (1.1, 1.3, 1.2), fixed_affine[:3, 3] + 2), (8, 9, 7)
+    start = np.eye(4) if initial is None else about_center(initial, fixed_affine, SIZE)
+    slope, shift = 0.02 * np.random.default_rng(0).standard_normal((3, 3)), np.array([0.4, -0.3, 0.2])
+    index = np.moveaxis(np.indices((60, 60, 60)), 0, -1) - 20.0  # so large that the moving grid lies inside
+    wide = network.copy()
+    wide[:3, 3] = network[:3, :3] @ [-20, -20, -20] + network[:3, 3]
+    inverse = torch.from_numpy(np.moveaxis(index @ slope.T + shift, -1, 0))[None]
+    found = inverse_displacement_mm(inverse, wide, moving, size, None if initial is None else start)
+    y = voxels_to_mm(np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1).reshape(-1, 3), moving)
+    z = voxels_to_mm(y, np.linalg.inv(start))
+    voxels = mm_to_voxels(z, network)
+    assert (voxels > -20).all() and (voxels < 39).all()
+    expected = z + (voxels @ slope.T + shift) @ network[:3, :3].T - y
+    np.testing.assert_allclose(np.moveaxis(found[0].numpy(), 0, -1).reshape(-1, 3), expected, atol=1e-6)
 
 
 def test_total_displacement_handles_a_batch_in_2d():

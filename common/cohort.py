@@ -1,0 +1,170 @@
+"""Many pairs: what is finished is skipped, what fails is told at the end, and the rest is registered.
+
+The pieces stand around MONAI's evaluator: :class:`PreparePairs` is the data set's transform, :class:`PairEvaluator` the
+engine, :class:`SummarizeRegistrations` a handler.
+"""
+
+import csv
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+
+from .datalist import check_datalist
+from .errors import RegEnvError, RegInputError, RegNumericsError, first_line, mendable
+from .files import save_atomically
+from .fingerprint import file_fingerprint, fingerprint
+from .outputs import SaveRegistrationd
+
+__all__ = ["PairEvaluator", "PreparePairs", "SummarizeRegistrations"]
+
+logger = logging.getLogger(__name__)
+
+KINDS = {kind.exit_status: kind for kind in (RegInputError, RegEnvError, RegNumericsError)}
+
+
+class PreparePairs:
+    """Preprocessing of a pair's paths that never raises: the item says what is wrong, or that nothing is left to do.
+
+    Args:
+        transform: what loads the pair and makes the network's image of it.
+        save: says which pairs are finished.
+        depends_on: what a result depends on besides the files: the network, its weights' file, settings. Looked at when
+            a pair is asked for, so that weights are loaded by then.
+    """
+
+    def __init__(self, transform: Callable, save: SaveRegistrationd, depends_on: Sequence[Any] = ()) -> None:
+        self.transform = transform
+        self.save = save
+        self.depends_on = tuple(depends_on)
+
+    def __call__(self, pair: Mapping[str, str]) -> dict:
+        """The transformed pair with its ``fingerprint``; or ``failed`` with a sentence, or ``finished``."""
+        try:
+            check_datalist([dict(pair)])
+            key = self._fingerprint(pair)
+            if self.save.finished(pair, key):
+                logger.info("%s: finished before, nothing to do", self.save.folder_of(pair))
+                return {"finished": True}
+            return {**self.transform(dict(pair)), "fingerprint": key}
+        except Exception as error:
+            return {**failure(error), "name": f"{Path(pair['moving']).name} -> {Path(pair['fixed']).name}"}
+
+    def _fingerprint(self, pair: Mapping[str, str]) -> str:
+        files = {key: file_fingerprint(path) for key, path in sorted(pair.items()) if key != "name"}
+        return fingerprint(files, self.transform, self.save.settings, *self.depends_on)
+
+
+class PairEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator over the items of :class:`PreparePairs`; a pair that fails does not end the run.
+
+    After the last pair, and after its handlers, :meth:`run` raises what failed, in one sentence.
+    """
+
+    def run(self, global_epoch: int = 1) -> None:
+        """Register every pair.
+
+        Args:
+            global_epoch: as in MONAI.
+
+        Raises:
+            RegError: of the first failure's kind, if any pair failed.
+        """
+        self.failures: list[tuple[str, str, int]] = []
+        super().run(global_epoch)
+        if not self.failures:
+            return
+        kind = KINDS.get(self.failures[0][2], RegInputError)
+        total = self.state.epoch_length
+        if total == 1:
+            raise kind(self.failures[0][1])
+        listed = " ".join(f"({k}) {name}: {text}" for k, (name, text, _) in enumerate(self.failures, 1))
+        raise kind(f"{len(self.failures)} of {total} pairs failed, expected none; the others are done: {listed}")
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict) -> dict:
+        if "finished" in batchdata:
+            return {}
+        if "failed" in batchdata:
+            return self._fail(*(batchdata[key][0] for key in ("name", "failed")), int(batchdata["status"][0]))
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:
+            what = failure(error)
+            name = " -> ".join(Path(batchdata[k].meta["filename_or_obj"][0]).name for k in ("moving", "fixed"))
+            return self._fail(name, what["failed"], what["status"])
+
+    def _fail(self, name: str, text: str, status: int) -> dict:
+        self.failures.append((name, text, status))
+        logger.error("%s: %s", name, text)
+        return {}
+
+
+def failure(error: Exception) -> dict:
+    """What is told of an error: its sentence, or its kind and first line, and the exit status that it stands for."""
+    found = mendable(error)
+    if found is not None:
+        return {"failed": str(found), "status": found.exit_status}
+    logger.error("a pair failed", exc_info=error)  # nobody foresaw it: where it happened matters
+    return {"failed": f"{type(error).__name__}: {first_line(error)}", "status": 1}
+
+
+class SummarizeRegistrations:
+    """Handler that writes ``metrics.csv``, a row a pair and one of means, when all pairs are done.
+
+    Its column ``seconds`` is the network's time for a pair, reading, resampling and writing left out; pairs that were
+    finished before have none.
+
+    Args:
+        save: the :class:`common.outputs.SaveRegistrationd` that saw the pairs, one a batch.
+    """
+
+    def __init__(self, save: SaveRegistrationd) -> None:
+        self.save = save
+        self.started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Time every forward pass; write when the engine is done."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.perf_counter()
+
+    def _stop(self, engine: Engine) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.save.seconds = time.perf_counter() - self.started
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the table and log its means."""
+        rows = self.save.rows
+        if not rows or self.save.own_folder:  # one pair's own folder holds its own scores
+            return
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        numbers = [key for key in columns if key not in ("fixed", "moving")]
+        means = {key: mean_of(row.get(key) for row in rows) for key in numbers}
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="") as file:
+                table = csv.DictWriter(file, columns)
+                table.writeheader()
+                table.writerows([*rows, {"fixed": "mean", **means}])
+
+        path = self.save.output_dir / "metrics.csv"
+        save_atomically(write, path)
+        summary = ", ".join(f"{key} {value:.4g}" for key, value in means.items())
+        logger.info("%d pairs: %s; each pair's values are in %s.", len(rows), summary, path)
+
+
+def mean_of(values: Iterable[float | None]) -> float:
+    """The mean of the numbers that there are; NaN if there is none."""
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -1,0 +1,295 @@
+"""What a registration leaves on disk: a folder a pair, whole or not at all, on the user's grids, as ITK reads it."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from monai.transforms import Transform
+from torch import Tensor
+
+from .errors import RegInputError
+from .files import whole_folder
+from .fingerprint import file_fingerprint
+from .geometry import resample_mm, spatial_affine, transform_points, voxel_offset, warp_mm
+from .label_warp import warp_label_linear
+from .naming import Names, output_names, stem
+from .points import Points, read_points, write_points
+from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
+from .report import registration_caption, registration_figure, save_figure
+from .transform_files import write_composite, write_displacement
+from .volumes import open_volume
+
+__all__ = ["SaveRegistrationd", "read_volume"]
+
+logger = logging.getLogger(__name__)
+
+LABEL_INTERPOLATIONS = ("nearest", "linear")
+JACOBIANS = ("deformable", "total")
+
+
+class SaveRegistrationd(Transform):
+    """Postprocessing that writes one folder a pair and returns the item as it is.
+
+    * ``warped.nii.gz``: the moving image on the fixed grid, in its own data type's range;
+    * ``displacement.nii.gz``: the whole map, initial alignment included, as an ITK displacement field;
+    * ``transform.h5``: the same as an ITK composite, the initial alignment and the rest apart;
+    * ``inverse_displacement.nii.gz``: the way back, on the moving grid;
+    * ``jacobian.nii.gz``: the determinant of the Jacobian on the fixed grid;
+    * ``warped_label.nii.gz``, ``points.csv`` and ``also_<name>.nii.gz``: what came along;
+    * ``registration.png``: what to look at; ``metrics.json``: scores, folds, the inverse's residual, the fingerprint.
+
+    Names follow BIDS derivatives where both images' names are BIDS, see ``common.naming``.
+
+    Args:
+        output_dir: where the folders go.
+        labels: the values to score; ``None`` scores every value above 0 of the fixed label.
+        picture: whether to draw it.
+        inverse: whether to write it.
+        jacobian: of the "deformable" part, or of the "total" map.
+        label_interpolation: "nearest", or "linear": the label of the largest linear weight.
+        also: further images in the moving image's world, warped along.
+        points_space: "LPS" or "RAS" of point files that do not say it.
+        own_folder: write into ``output_dir`` itself: for one pair.
+        force: replace a folder that holds another registration.
+
+    Raises:
+        RegInputError: for an unknown choice.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        labels: Sequence[int] | None = None,
+        picture: bool = True,
+        *,
+        inverse: bool = True,
+        jacobian: str = "deformable",
+        label_interpolation: str = "nearest",
+        also: Sequence[str] | None = None,
+        points_space: str | None = None,
+        own_folder: bool = False,
+        force: bool = False,
+    ) -> None:
+        for name, value, known in (
+            ("jacobian", jacobian, JACOBIANS),
+            ("label_interpolation", label_interpolation, LABEL_INTERPOLATIONS),
+        ):
+            if value not in known:
+                raise RegInputError(f"{name} is '{value}', expected {' or '.join(known)}; choose one.")
+        self.output_dir = Path(output_dir)
+        self.labels = None if labels is None else [int(v) for v in labels]
+        self.picture = picture
+        self.inverse = inverse
+        self.jacobian = jacobian
+        self.label_interpolation = label_interpolation
+        self.also = [Path(path) for path in also or ()]
+        self.points_space = points_space
+        self.own_folder = own_folder
+        self.force = force
+        self.seconds: float | None = None  # of the network, told by common.cohort.SummarizeRegistrations
+        self.rows: list[dict] = []
+
+    @property
+    def settings(self) -> dict:
+        """What the files depend on besides the pair and its map."""
+        also = {str(path): file_fingerprint(path) for path in self.also}
+        names = ("labels", "picture", "inverse", "jacobian", "label_interpolation", "points_space")
+        return {name: getattr(self, name) for name in names} | {"also": also}
+
+    def folder_of(self, pair: Mapping[str, str]) -> Path:
+        """Where the results of a pair of paths go."""
+        if self.own_folder:
+            return self.output_dir
+        return self.output_dir / (pair.get("name") or output_names(pair["fixed"], pair["moving"]).folder)
+
+    def finished(self, pair: Mapping[str, str], fingerprint: str) -> bool:
+        """Whether the folder holds this very registration; its scores are taken into the table then.
+
+        Raises:
+            RegInputError: if the folder holds anything that must not be replaced.
+        """
+        row = self._present(pair)
+        if not row:
+            return False
+        if row.get("fingerprint") == fingerprint:
+            self.rows.append(table_row(row))
+            return True
+        if not self.force:
+            raise RegInputError(
+                f"{self.folder_of(pair)} holds a registration of other images, weights or settings, expected none; "
+                "choose another folder, or replace it with --force (in a config: --force true)."
+            )
+        return False
+
+    def _present(self, pair: Mapping[str, str]) -> dict:
+        """What the pair's folder says of the registration that it holds; empty where it holds nothing.
+
+        Raises:
+            RegInputError: if it holds anything that must not be replaced.
+        """
+        folder = self.folder_of(pair)
+        content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        row = read_row(folder / output_names(pair["fixed"], pair["moving"]).metrics)
+        foreign = sorted(content - set(row.get("files", ())))
+        if foreign:
+            raise RegInputError(
+                f"{folder} holds {foreign[0]}, expected an empty folder or results of this program; choose another one."
+            )
+        return row
+
+    def __call__(self, data: Mapping) -> dict:
+        """Write the results of ``data["pred"]``, a ddf (N, *S) on ``data["network_affine"]``'s grid."""
+        paths = {key: Path(data[key].meta["filename_or_obj"]) for key in ("fixed", "moving")}
+        paths |= {key: Path(data[key]) for key in data if key.endswith(("_label", "_points")) and data[key]}
+        network_affine = np.asarray(data["network_affine"])
+        ndim = len(network_affine) - 1
+        grids = [grid_of(open_volume(paths[key]), ndim) for key in ("fixed", "moving")]
+        initial = np.asarray(data["initial"]) if "initial" in data else None
+        fields = fields_of(data["pred"], network_affine, *grids, initial, self.inverse)
+        names = output_names(paths["fixed"], paths["moving"])
+        pair = {key: str(path) for key, path in paths.items()} | {"name": data.get("name")}
+        self._present(pair)
+        target = self.folder_of(pair)
+        with whole_folder(target) as folder:
+            scores = self._write(folder, names, fields, paths)
+            files = sorted({path.name for path in folder.iterdir()} | {names.metrics})
+            row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores}
+            row |= {} if self.seconds is None else {"seconds": self.seconds}
+            content = row | {"fingerprint": data.get("fingerprint"), "files": files}
+            (folder / names.metrics).write_text(json.dumps(content, indent=2) + "\n")
+        self.rows.append(table_row(row))
+        dice_text = f"Dice {row['dice_before']:.3f} -> {row['dice']:.3f}, " if "dice" in row else ""
+        logger.info("%s -> %s: %sresults in %s", row["moving"], row["fixed"], dice_text, target)
+        return dict(data)
+
+    def _write(self, folder: Path, names: Names, fields: Fields, paths: Mapping[str, Path]) -> dict:
+        """All files but the scores, which are returned."""
+        affine = fields.fixed.affine
+        write_displacement(folder / names.displacement, fields.total, affine)
+        write_composite(folder / names.transform, fields.own, affine, fields.initial)
+        if fields.inverse is not None:
+            write_displacement(folder / names.inverse_displacement, fields.inverse, fields.moving.affine)
+        fixed = open_volume(paths["fixed"])
+        save_on(folder / names.jacobian, jacobian(fields, self.jacobian == "total"), fixed, np.dtype(np.float32))
+        images = self._images(fields, paths)
+        save_on(folder / names.warped, images.warped, fixed, open_volume(paths["moving"]).get_data_dtype())
+        if images.warped_label is not None:
+            dtype = open_volume(paths["moving_label"]).get_data_dtype()
+            save_on(folder / names.warped_label, images.warped_label, fixed, dtype)
+        for path in self.also:
+            voxels, own = read_volume(path, len(affine) - 1)
+            warped = warp_mm(voxels, own, fields.total, affine)
+            save_on(folder / f"also_{stem(path)}.nii.gz", warped, fixed, open_volume(path).get_data_dtype())
+        labels = scored_labels(images, self.labels)
+        scores = scores_of(fields, images, labels)
+        if "fixed_points" in paths:
+            scores |= self._points(folder / names.points, fields, paths)
+        if self.picture:
+            figure = draw(fields, images, labels, "".join(nib.aff2axcodes(fixed.affine)))
+            save_figure(figure, folder / names.picture)
+        return scores
+
+    def _images(self, fields: Fields, paths: Mapping[str, Path]) -> Images:
+        """The pair and its labels on the fixed grid, read anew at their own resolution."""
+        affine, size, ndim = fields.fixed.affine, fields.fixed.size, len(fields.fixed.size)
+        fixed, _ = read_volume(paths["fixed"], ndim)
+        moving, own = read_volume(paths["moving"], ndim)
+        fixed_label = moving_label = warped_label = None
+        if "fixed_label" in paths:
+            fixed_label = read_volume(paths["fixed_label"], ndim)[0].round().int()
+        if "moving_label" in paths:
+            label, grid = read_volume(paths["moving_label"], ndim)
+            moving_label = resample_mm(label, grid, affine, size, fields.initial, mode="nearest").round().int()
+            warped_label = self._warped_label(label, grid, fields)
+        return Images(
+            fixed=fixed,
+            moving=resample_mm(moving, own, affine, size, fields.initial),
+            warped=warp_mm(moving, own, fields.total, affine),
+            fixed_label=fixed_label,
+            moving_label=moving_label,
+            warped_label=warped_label,
+        )
+
+    def _warped_label(self, label: Tensor, affine: np.ndarray, fields: Fields) -> Tensor:
+        if self.label_interpolation == "linear":
+            return warp_label_linear(label.round().int(), voxel_offset(fields.total, fields.fixed.affine, affine))
+        return warp_mm(label, affine, fields.total, fields.fixed.affine, mode="nearest").round().int()
+
+    def _points(self, path: Path, fields: Fields, paths: Mapping[str, Path]) -> dict[str, float]:
+        """Write where the fixed points lie in the moving world; with the moving points, the error before and after."""
+        points = read_points(paths["fixed_points"], self.points_space)
+        moved = transform_points(points.mm, fields.total, fields.fixed.affine)
+        write_points(path, replace(points, mm=moved), self.points_space or "LPS")
+        if "moving_points" not in paths:
+            return {}
+        partners = matching(read_points(paths["moving_points"], self.points_space), points, paths)
+        start = np.eye(len(fields.fixed.size) + 1) if fields.initial is None else fields.initial
+        before = points.mm @ start[:-1, :-1].T + start[:-1, -1]
+        errors = {"tre_mm_before": before, "tre_mm": moved}
+        return {key: float(np.linalg.norm(found - partners, axis=1).mean()) for key, found in errors.items()}
+
+
+def matching(points: Points, fixed: Points, paths: Mapping[str, Path]) -> np.ndarray:
+    """The moving points in mm, as many as the fixed ones."""
+    if points.mm.shape != fixed.mm.shape:
+        raise RegInputError(
+            f"{paths['moving_points']} has {len(points.mm)} points and {paths['fixed_points']} {len(fixed.mm)}, "
+            "expected as many; match them line by line."
+        )
+    return points.mm
+
+
+def read_row(path: Path) -> dict:
+    """What ``metrics.json`` says; nothing if it cannot be read."""
+    try:
+        row = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def table_row(row: Mapping) -> dict:
+    """What goes into the table of all pairs."""
+    return {key: value for key, value in row.items() if key not in ("dice_per_label", "fingerprint", "files")}
+
+
+def scored_labels(images: Images, labels: Sequence[int] | None) -> list[int]:
+    """The values to score: none without both labels, by default all above 0 of the fixed label."""
+    if images.fixed_label is None or images.moving_label is None:
+        return []
+    return list(labels) if labels is not None else [int(v) for v in images.fixed_label.unique() if v > 0]
+
+
+def draw(fields: Fields, images: Images, labels: list[int], orientation: str) -> Figure:
+    """The picture of a registration on the fixed grid, its scores below."""
+    spacing, ddf = np.linalg.norm(fields.fixed.affine[:-1, :-1], axis=0), fields.ddf
+    maps = (images.fixed_label, images.moving_label, images.warped_label) if labels else (None, None, None)
+    caption = registration_caption(ddf, *maps, labels=labels)
+    return registration_figure(images.fixed, images.moving, images.warped, ddf, spacing, orientation, caption=caption)
+
+
+def grid_of(image: nib.spatialimages.SpatialImage, ndim: int) -> Grid:
+    """The first ``ndim`` axes of an image file."""
+    return Grid(tuple(int(n) for n in image.shape[:ndim]), spatial_affine(image.affine, ndim))
+
+
+def read_volume(path: str | Path, ndim: int) -> tuple[Tensor, np.ndarray]:
+    """An image (1, 1, *S), float32, and its (N + 1, N + 1) affine."""
+    image = open_volume(path)
+    voxels = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:ndim])
+    return torch.from_numpy(np.ascontiguousarray(voxels))[None, None], spatial_affine(image.affine, ndim)
+
+
+def save_on(path: Path, voxels: Tensor, like: nib.spatialimages.SpatialImage, dtype: np.dtype) -> None:
+    """Write (1, 1, *S) on an image's grid; whole numbers are rounded into the data type's range."""
+    array = voxels[0, 0].numpy()
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        array = np.clip(np.rint(array), limits.min, limits.max)
+    nib.save(nib.Nifti1Image(array.astype(dtype), like.affine), path)

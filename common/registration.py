@@ -1,0 +1,126 @@
+"""What a registration found, brought from the network's grid to the user's own, and what it is worth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .geometry import inverse_displacement_mm, mm_to_ddf, spatial_affine, total_displacement_mm
+from .inverse import invert_mm
+from .metrics import dice, folds, ndv, sdlogj
+from .spatial import jacobian_determinant
+
+__all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "scores_of"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Size and (N + 1, N + 1) affine, voxels to RAS mm, of an image."""
+
+    size: tuple[int, ...]
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The map from the fixed to the moving world, ``y = initial @ (x + own(x)) = x + total(x)``.
+
+    Attributes:
+        own: what was found after the initial alignment, (1, N, *S_fixed), RAS mm.
+        total: the whole map, (1, N, *S_fixed), RAS mm.
+        inverse: its inverse on the moving grid, (1, N, *S_moving), RAS mm; None if none was asked for.
+        inverse_residual_mm: how far a moving point comes back from itself at most, inside the fixed image.
+        initial: (N + 1, N + 1), RAS mm, or None: no initial alignment.
+        fixed: the fixed image's grid.
+        moving: the moving image's grid.
+    """
+
+    own: Tensor
+    total: Tensor
+    inverse: Tensor | None
+    inverse_residual_mm: float | None
+    initial: np.ndarray | None
+    fixed: Grid
+    moving: Grid
+
+    @property
+    def ddf(self) -> Tensor:
+        """``own`` in voxels of the fixed grid."""
+        return mm_to_ddf(self.own, self.fixed.affine)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The pair on the fixed grid, tensors (1, 1, *S)."""
+
+    fixed: Tensor
+    moving: Tensor  # resampled through the initial alignment alone
+    warped: Tensor
+    fixed_label: Tensor | None
+    moving_label: Tensor | None
+    warped_label: Tensor | None
+
+
+def fields_of(
+    pred: Tensor | Mapping[str, Tensor],
+    network_affine: np.ndarray,
+    fixed: Grid,
+    moving: Grid,
+    initial: np.ndarray | None = None,
+    inverse: bool = True,
+) -> Fields:
+    """Bring a network's answer onto the user's grids.
+
+    Args:
+        pred: ddf (N, *S) in voxels of the network's grid, or {"ddf", "inverse"}: it and its inverse, from which the
+            fixed point iteration on the moving grid starts.
+        network_affine: (N + 1, N + 1) of that grid.
+        fixed: grid of the fixed image.
+        moving: grid of the moving image.
+        initial: (N + 1, N + 1), fixed world to moving world, RAS mm, through which the network saw the moving image.
+        inverse: whether to find it.
+    """
+    ddf, back = (plain(pred["ddf"]), plain(pred["inverse"])) if isinstance(pred, Mapping) else (plain(pred), None)
+    own = total_displacement_mm(ddf, network_affine, fixed.affine, fixed.size)
+    total = own if initial is None else total_displacement_mm(ddf, network_affine, fixed.affine, fixed.size, initial)
+    if not inverse:
+        return Fields(own, total, None, None, initial, fixed, moving)
+    start = None if back is None else inverse_displacement_mm(back, network_affine, moving.affine, moving.size, initial)
+    found, residual = invert_mm(own, fixed.affine, moving.affine, moving.size, initial, start)
+    return Fields(own, total, found, residual, initial, fixed, moving)
+
+
+def plain(field: Tensor) -> Tensor:
+    """(N, *S) as float32 (1, N, *S) on the CPU, without MONAI's metadata."""
+    return torch.as_tensor(field).as_subclass(Tensor)[None].float().cpu()
+
+
+def jacobian(fields: Fields, total: bool = False) -> Tensor:
+    """Determinant of the Jacobian on the fixed grid, (1, 1, *S): of what was found, or of the whole map.
+
+    1 keeps volume, 2 says that what is one cubic millimeter in the fixed image is two in the moving one.
+    """
+    determinant = jacobian_determinant(fields.ddf)
+    if total and fields.initial is not None:
+        ndim = fields.own.shape[1]
+        determinant = determinant * float(np.linalg.det(spatial_affine(fields.initial, ndim)[:-1, :-1]))
+    return determinant.reshape(1, 1, *determinant.shape[-fields.own.shape[1] :])
+
+
+def scores_of(fields: Fields, images: Images, labels: Sequence[int]) -> dict:
+    """Mean Dice before and after and per label, where there are labels; SDlogJ, NDV and folds of what was found."""
+    scores, ddf = {}, fields.ddf
+    if labels:
+        before = dice(images.moving_label, images.fixed_label, labels, images.moving_label)[0]
+        after = dice(images.warped_label, images.fixed_label, labels, images.moving_label)[0]
+        per_label = {str(k): None if v != v else v for k, v in zip(labels, after.tolist(), strict=True)}
+        scores |= {"dice_before": float(before.nanmean()), "dice": float(after.nanmean()), "dice_per_label": per_label}
+    scores |= {"sdlogj": float(sdlogj(ddf)), "folded_percent": float(folds(ddf).percent)}
+    if ddf.ndim == 5:
+        scores["ndv_percent"] = float(ndv(ddf))
+    residual = fields.inverse_residual_mm
+    if residual is not None:  # NaN, where no moving voxel comes from inside the fixed image, is no JSON
+        scores["inverse_residual_mm"] = residual if residual == residual else None
+    return scores

@@ -1,0 +1,129 @@
+"""Many pairs in one run: those that are finished, those that fail, and the table."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.transforms import Compose, LoadImaged
+from torch import nn
+
+from common.cohort import PairEvaluator, PreparePairs, SummarizeRegistrations
+from common.errors import RegInputError, RegNumericsError
+from common.inference import PairInferer
+from common.outputs import SaveRegistrationd
+from common.transforms import StackPaird, ToNetworkGridd
+
+
+class Shift(nn.Module):
+    """Answers a constant; counts the pairs; loses its numbers on images whose mean says so."""
+
+    def __init__(self, voxels: float = 1.0) -> None:
+        super().__init__()
+        self.voxels = nn.Parameter(torch.tensor(voxels))
+        self._asked: list[float] = []
+
+    def forward(self, image):
+        self._asked.append(float(image[:, 0].mean()))
+        if self._asked[-1] > 100:
+            raise RegNumericsError("the loss is nan, expected a number; check the image.")
+        return self.voxels.expand(len(image), image.ndim - 2, *image.shape[2:])
+
+
+@pytest.fixture
+def pairs(tmp_path) -> list[dict]:
+    """Three pairs; of the second the moving file is no image, of the third it is too bright."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for k, scale in enumerate((1, 1, 1000)):
+        pair = {role: str(tmp_path / f"{role}{k}.nii.gz") for role in ("fixed", "moving")}
+        for role, path in pair.items():
+            image = rng.random((8, 9, 10), dtype=np.float32) * (scale if role == "moving" else 1)
+            nib.save(nib.Nifti1Image(image, np.eye(4)), path)
+        pairs.append(pair)
+    Path(pairs[1]["moving"]).write_text("no image")
+    return pairs
+
+
+def run(pairs: list[dict], out: Path, network: nn.Module, **settings) -> PairEvaluator:
+    """What the bundles' inference.json do."""
+    steps = [LoadImaged(["fixed", "moving"], ensure_channel_first=True), ToNetworkGridd(None, None), StackPaird()]
+    save = SaveRegistrationd(str(out), picture=False, **settings)
+    data = Dataset(pairs, PreparePairs(Compose(steps), save, [network]))
+    evaluator = PairEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(data, batch_size=1),
+        network=network,
+        inferer=PairInferer(),
+        postprocessing=Compose([save]),
+        val_handlers=[SummarizeRegistrations(save)],
+    )
+    evaluator.run()
+    return evaluator
+
+
+def test_a_pair_that_fails_is_told_at_the_end_and_the_others_are_done(pairs, tmp_path):
+    out, network = tmp_path / "out", Shift()
+    with pytest.raises(RegInputError) as caught:
+        run(pairs, out, network)
+    text = str(caught.value)
+    assert text.startswith("2 of 3 pairs failed") and "moving1.nii.gz" in text and "the loss is nan" in text
+    assert "\n" not in text and len(network._asked) == 2
+    assert {path.name for path in out.iterdir()} == {"fixed0__moving0", "metrics.csv"}
+
+
+def test_a_pair_alone_fails_with_its_own_error(pairs, tmp_path):
+    with pytest.raises(RegNumericsError, match=r"^the loss is nan"):
+        run(pairs[2:], tmp_path / "out", Shift())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_finished_is_not_done_again(pairs, tmp_path):
+    out, first, second = tmp_path / "out", Shift(), Shift()
+    run(pairs[:1], out, first)
+    folder = out / "fixed0__moving0"
+    before = (folder / "displacement.nii.gz").stat().st_mtime_ns
+    table = (out / "metrics.csv").read_text()
+    run(pairs[:1], out, second)
+    assert second._asked == [] and (folder / "displacement.nii.gz").stat().st_mtime_ns == before
+    assert (out / "metrics.csv").read_text() == table
+
+
+@pytest.mark.parametrize("what", ["weights", "image", "settings"])
+def test_what_depends_on_something_else_is_refused_or_replaced_by_force(pairs, tmp_path, what):
+    out = tmp_path / "out"
+    run(pairs[:1], out, Shift())
+    network, settings = Shift(2.0 if what == "weights" else 1.0), {"inverse": False} if what == "settings" else {}
+    if what == "image":
+        shutil.copy(pairs[0]["fixed"], pairs[0]["moving"])
+    with pytest.raises(RegInputError, match="other images, weights or settings"):
+        run(pairs[:1], out, network, **settings)
+    old = json.loads((out / "fixed0__moving0" / "metrics.json").read_text())["fingerprint"]
+    run(pairs[:1], out, network, force=True, **settings)
+    assert json.loads((out / "fixed0__moving0" / "metrics.json").read_text())["fingerprint"] != old
+
+
+def test_an_interrupted_run_goes_on(pairs, tmp_path):
+    """The pair whose folder is not whole is done again, the finished one is not."""
+    good = [pairs[0], pairs[0] | {"fixed": pairs[2]["fixed"]}]
+    out, network = tmp_path / "out", Shift()
+    run(good, out, network)
+    shutil.rmtree(out / "fixed2__moving0")
+    (out / ".999999999.new.fixed2__moving0").mkdir()  # what a killed process leaves
+    run(good, out, network)
+    assert len(network._asked) == 3
+    assert {path.name for path in out.iterdir()} == {"fixed0__moving0", "fixed2__moving0", "metrics.csv"}
+
+
+def test_the_table_has_a_row_a_pair_and_the_means(pairs, tmp_path):
+    good = [pairs[0], pairs[0] | {"fixed": pairs[2]["fixed"]}]
+    run(good, tmp_path / "out", Shift())
+    rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
+    assert [row["fixed"] for row in rows] == ["fixed0.nii.gz", "fixed2.nii.gz", "mean"]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert 0 < seconds[2] == pytest.approx((seconds[0] + seconds[1]) / 2) and "files" not in rows[0]

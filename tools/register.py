@@ -1,0 +1,119 @@
+"""Two files in, a transform out: a bundle's inference over one pair or a data set, in this process."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+
+from common.errors import RegInputError
+from common.intensity import modality_of, similarity_for
+from common.volumes import open_volume
+
+from .benchmark import REPOSITORY
+
+__all__ = ["bundle_folder", "register"]
+
+LINE = logging.Formatter("%(message)s")
+
+
+def register(
+    bundle: str,
+    out: Path,
+    ids: Mapping[str, object],
+    overlays: Sequence[str] = (),
+    similarity: str | None = "auto",
+    quiet: bool = False,
+) -> None:
+    """Run a bundle's ``inference.json`` and write what it finds to ``out``.
+
+    Args:
+        bundle: name under ``bundles``, or the folder of a downloaded one.
+        out: for one pair the folder of its results, for a data set that of the pairs' folders.
+        ids: values by the config's ids; of ``fixed`` and ``moving``, or ``dataset_dir``, and whatever else differs from
+            the config. None leaves the config's value.
+        overlays: configs over it: names in the bundle's ``configs``, or paths.
+        similarity: value of that id; "auto" looks at the pair's modalities and keeps the config's for a data set and
+            for bundles that have none.
+        quiet: say nothing but errors.
+
+    Raises:
+        RegInputError: if the bundle has no such id or config, or the pair cannot be registered.
+        RegEnvError: if ``out`` cannot be written.
+        RegNumericsError: if a registration leaves the finite numbers.
+    """
+    root = bundle_folder(bundle)
+    parser = read_configs(root, overlays)
+    named = {key: value for key, value in ids.items() if value is not None}
+    if similarity != "auto":
+        named["similarity"] = similarity
+    elif "fixed" in named and "similarity" in parser:
+        named["similarity"] = similarity_of(named, str(parser["similarity"]))
+    own = {"bundle_root": str(root), "output_dir": str(out), "own_folder": "fixed" in named, "progress": not quiet}
+    check_ids(root, parser, named)
+    parser.update({**named, **own})
+    say_lines(quiet)
+    sys.path.insert(0, str(root))  # where a downloaded bundle has its package; the same folder that MONAI adds
+    parser.get_parsed_content("evaluator").run()
+
+
+def bundle_folder(name: str) -> Path:
+    """The folder of a bundle: a path, or a name under ``bundles``.
+
+    Raises:
+        RegInputError: if there is no such bundle; the message names those that there are.
+    """
+    for folder in (Path(name).expanduser().absolute(), REPOSITORY / "bundles" / name):
+        if (folder / "configs" / "inference.json").is_file():
+            return folder
+    known = sorted(path.parents[1].name for path in REPOSITORY.glob("bundles/*/configs/inference.json"))
+    raise RegInputError(f"the bundle is '{name}', expected one of {', '.join(known)} or a folder of one; correct it.")
+
+
+def read_configs(root: Path, overlays: Sequence[str]) -> ConfigParser:
+    """``inference.json`` under its overlays.
+
+    Raises:
+        RegInputError: if one is missing.
+    """
+    own = root / "configs"
+    files = [own / "inference.json"]
+    for overlay in overlays:
+        candidates = [Path(overlay).expanduser(), own / overlay, own / f"{overlay}.json"]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            raise RegInputError(
+                f"{overlay} is no config of {root.name}, expected a file or a name in {own}; correct it."
+            )
+        files.append(found)
+    parser = ConfigParser()
+    parser.read_config([str(path) for path in files])
+    return parser
+
+
+def check_ids(root: Path, parser: ConfigParser, ids: Mapping[str, object]) -> None:
+    """Refuse what the bundle's config would not read."""
+    for key in ids:
+        if key not in parser:
+            raise RegInputError(f"{root.name} has no '{key}', expected an id of its inference.json; leave it out.")
+
+
+def similarity_of(ids: Mapping[str, object], usual: str) -> str:
+    """``usual`` for two images of one modality, what compares structure for two."""
+    kinds = [ids.get("modality")] * 2
+    if kinds[0] in (None, "auto"):
+        kinds = [modality_of(open_volume(str(ids[key])).get_fdata(dtype="float32")) for key in ("fixed", "moving")]
+    chosen = similarity_for(kinds)
+    return usual if kinds[0] == kinds[1] else chosen
+
+
+def say_lines(quiet: bool) -> None:
+    """The steps as plain lines on standard error; MONAI's and ignite's own words only where they warn."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LINE)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.ERROR if quiet else logging.WARNING)
+    logging.getLogger("common").setLevel(logging.ERROR if quiet else logging.INFO)
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # it announces each error that we tell ourselves
