@@ -113,13 +113,14 @@ def label_warper(mode: str, outside: float) -> Callable[[np.ndarray, Tensor], np
     """The same of labels: the nearest, or that of the largest linear weight."""
 
     def resample(values: np.ndarray, offset: Tensor) -> np.ndarray:
-        whole = np.rint(values)
+        whole = values if values.dtype.kind in "iu" else np.rint(values)
         if not np.array_equal(whole, values):
             raise RegInputError("the image holds fractions, expected labels; leave --label out.")
         if mode == "linear":
             above = torch.from_numpy(whole.astype(np.int64) - int(outside))[None, None]
             return warp_label_linear(above, offset)[0, 0].numpy() + int(outside)
-        dtype = np.float32 if np.abs(whole).max(initial=0) < FLOAT32_WHOLE else np.float64
+        largest = max(abs(float(whole.max(initial=0))), abs(float(whole.min(initial=0))))
+        dtype = np.float32 if largest < FLOAT32_WHOLE else np.float64
         above = torch.from_numpy(whole.astype(dtype) - dtype(outside))[None, None]
         return warp(above, offset, "nearest", "zeros")[0, 0].numpy() + outside
 
