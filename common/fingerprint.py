@@ -24,6 +24,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from .dicom import split_series
 from .errors import RegInputError
 from .instance import Trace
 
@@ -54,8 +55,8 @@ def fingerprint(*objects: Any) -> str:
 def file_fingerprint(path: Path | str) -> str:
     """64 hexadecimal digits of a file's content, or of all files of a folder, such as a DICOM series.
 
-    Names do not count: a copy elsewhere is the same scan, and DICOM readers order slices by their headers. Hidden
-    files are passed over. Where the voxels lie in a second file (``.hdr`` and ``.img``, ``.mhd``, ``.nhdr``), that
+    Names do not count: a copy elsewhere is the same scan, and DICOM readers order slices by their headers; the series
+    behind ``folder#SeriesInstanceUID`` does. Hidden files are passed over. Where the voxels lie in a second file (``.hdr`` and ``.img``, ``.mhd``, ``.nhdr``), that
     counts too.
 
     Raises:
@@ -63,11 +64,13 @@ def file_fingerprint(path: Path | str) -> str:
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            files = [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        folder, series = split_series(path)
+        if folder.is_dir():
+            files = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
             if not files:
                 raise RegInputError(f"{path} holds no file, expected a scan's; name another folder.")
-            return combined(b"folder", sorted(content_digest(file) for file in files)).hex()
+            parts = [(series or "").encode(), *sorted(content_digest(file) for file in files)]
+            return combined(b"folder", parts).hex()
         parts = [path, *detached(path)]
         return combined(b"file", [content_digest(part) for part in parts]).hex()
     except OSError as error:

@@ -99,7 +99,7 @@ def unique_names(pairs: Sequence[tuple[Path | str, Path | str]]) -> list[Names]:
 
 
 def stem(path: Path | str, above: int = 0) -> str:
-    """An image's name without its suffixes, fit for any file system; a folder's is its own.
+    """An image's name without its suffixes, fit for any file system; a folder's, with its series, is its own.
 
     Args:
         path: of the image.
@@ -107,11 +107,16 @@ def stem(path: Path | str, above: int = 0) -> str:
             the root it is a short hash of the path, by which any two differ.
     """
     path = Path(path)
-    own = path.name if os.path.isdir(path) else ENDING.sub("", re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE))
+    own = path.name if names_series(path) else ENDING.sub("", re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE))
     folders = path.parent.parts[1:] if path.anchor else path.parent.parts
     if above > len(folders):
         own = f"{own}-{short_hash(str(path))}"
     return portable("_".join([*folders[max(len(folders) - above, 0) :], own]))
+
+
+def names_series(path: Path) -> bool:
+    """Whether a path is a folder, or ``folder#SeriesInstanceUID``."""
+    return os.path.isdir(path) or os.path.isdir(str(path).rpartition("#")[0])
 
 
 def portable(name: str) -> str:
@@ -142,7 +147,7 @@ def names_in(folder: str, fixed: Path, moving: Path) -> Names:
 
 def bids_name(path: Path) -> BidsName | None:
     """What a name like ``sub-01_ses-1_T1w.nii.gz`` says; ``None`` if it is no BIDS name."""
-    if os.path.isdir(path):
+    if names_series(path):
         return None
     *parts, suffix = path.name.split(".")[0].split("_")
     matches = [ENTITY.fullmatch(part) for part in parts]

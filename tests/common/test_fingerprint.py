@@ -21,7 +21,7 @@ from torch import nn
 
 from common.errors import RegInputError
 from common.fingerprint import file_fingerprint, fingerprint
-from common.intensity import ScaleMaskPercentilesd
+from common.intensity import NormalizeIntensityd
 from common.refine import RefinedNetwork
 from common.transforms import ScaleForegroundPercentiled, StackPaird, ToNetworkGridd
 
@@ -130,7 +130,8 @@ TRANSFORMS = [
     (StackPaird, {}, {"name": "pair"}),
     (ScaleForegroundPercentiled, {"keys": "a"}, {"upper": 99.0}),
     (ScaleForegroundPercentiled, {"keys": "a"}, {"background": None}),
-    (ScaleMaskPercentilesd, {"keys": "a"}, {"lower": 1.0}),
+    (NormalizeIntensityd, {"keys": "a"}, {"percentiles": (1.0, 99.0)}),
+    (NormalizeIntensityd, {"keys": "a"}, {"masks": True}),
     (ScaleIntensityRangePercentilesd, {"keys": "a", "lower": 0, "upper": 99, "b_min": 0, "b_max": 1}, {"clip": True}),
     (ScaleIntensityRangePercentilesd, {"keys": "a", "lower": 0, "upper": 99, "b_min": 0, "b_max": 1}, {"upper": 98}),
     (ScaleIntensityRanged, {"keys": "a", "a_min": -1000, "a_max": 500}, {"a_max": 600}),
@@ -352,6 +353,13 @@ def test_a_folder_is_its_files(tmp_path):
     (tmp_path / "b" / "2").write_bytes(b"three")
     (tmp_path / "c" / "1").write_bytes(b"one")  # a slice twice
     assert len({file_fingerprint(tmp_path / folder) for folder in "abc"}) == 3
+
+
+def test_series_of_one_folder_differ(tmp_path):
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "1").write_bytes(b"one")
+    paths = [tmp_path / "ct", f"{tmp_path}/ct#1.2", f"{tmp_path}/ct#1.3"]
+    assert len({file_fingerprint(path) for path in paths}) == 3
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def test_stems(path, expected):
 def test_a_folder_keeps_its_own_name(tmp_path):
     (tmp_path / "ct.v1").mkdir()
     assert stem(tmp_path / "ct.v1") == "ct.v1"
-    assert stem("ct.img") == "ct"
+    assert stem(f"{tmp_path}/ct.v1#1.2.840") == "ct.v1#1.2.840"
+    assert stem("ct.v1") == "ct"
+    assert stem("ct#1.v1") == "ct#1"
 
 
 def test_plain_names():
