@@ -56,8 +56,8 @@ def file_fingerprint(path: Path | str) -> str:
     """64 hexadecimal digits of a file's content, or of all files of a folder, such as a DICOM series.
 
     Names do not count: a copy elsewhere is the same scan, and DICOM readers order slices by their headers; the series
-    behind ``folder#SeriesInstanceUID`` does. Hidden files are passed over. Where the voxels lie in a second file (``.hdr`` and ``.img``, ``.mhd``, ``.nhdr``), that
-    counts too.
+    behind ``folder#SeriesInstanceUID`` does. Hidden files are passed over. Where the voxels lie in a second file
+    (``.hdr`` and ``.img``, ``.mhd``, ``.nhdr``), that counts too.
 
     Raises:
         RegInputError: if the path cannot be read or is a folder without a file.
