@@ -6,6 +6,7 @@ comment: ``torch.load`` reads it as ever, and one flipped bit, which torch does 
 
 import hashlib
 import io
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from .datalist import GRID_NAME
 from .errors import RegInputError, first_line, sentence_of
 from .files import remove_leftovers, require_writable, save_atomically
 
@@ -128,6 +130,8 @@ class CheckpointBest:
         best_name: file of the best weights.
         last_name: file of the newest weights.
         lower_is_better: whether the metric is an error.
+        header: of the data set that is trained on, as :func:`common.datalist.read_header` gives it; its grid goes into
+            ``grid.json`` beside the best weights, for :func:`common.datalist.read_trained_grid`.
     """
 
     def __init__(
@@ -138,6 +142,7 @@ class CheckpointBest:
         best_name: str = "model.pt",
         last_name: str = "last.pt",
         lower_is_better: bool = False,
+        header: Mapping[str, Any] | None = None,
     ) -> None:
         self.network = network
         self.save_dir = Path(save_dir)
@@ -146,6 +151,7 @@ class CheckpointBest:
         self.last_name = last_name
         self.sign = -1 if lower_is_better else 1
         self.best = float("-inf")  # times the sign: higher is better
+        self.grid = None if header is None else {key: header[key] for key in ("name", "orientation", "spacing_mm")}
 
     def attach(self, engine: Engine) -> None:
         """Save at the end of every evaluation."""
@@ -158,11 +164,17 @@ class CheckpointBest:
         if not self.sign * value <= self.best:  # a metric that is NaN (no labels) keeps the newest
             self.best = self.sign * value
             self._save(self.best_name)
+            self._save_grid()
             logger.info("%s %.4f is the best so far: saved %s.", self.metric, value, self.save_dir / self.best_name)
 
     def _save(self, name: str) -> None:
         if idist.get_rank() == 0:
             save_checkpoint(self.network.state_dict(), self.save_dir / name)
+
+    def _save_grid(self) -> None:
+        if idist.get_rank() == 0 and self.grid is not None:
+            text = json.dumps(self.grid, indent=2) + "\n"
+            save_atomically(lambda path: path.write_text(text), self.save_dir / GRID_NAME)
 
     def state_dict(self) -> dict[str, float]:
         """The best value so far, for :class:`TrainingState`."""

@@ -33,9 +33,11 @@ __all__ = [
     "read_datalist",
     "read_header",
     "read_keypoints",
+    "read_trained_grid",
 ]
 
 SECTIONS = ("training", "validation", "testing")
+GRID_NAME = "grid.json"  # beside trained weights
 PARTS = ("label", "keypoints", "mask")  # what may come with an image
 SUBJECT_KEYS = ("image", *PARTS)
 PAIR_KEYS = tuple(f"{role}{part}" for role in ("fixed", "moving") for part in ("", *(f"_{p}" for p in PARTS)))
@@ -89,6 +91,32 @@ def read_header(dataset_dir: str) -> dict:
     header["spacing_mm"] = [float(s) for s in header["spacing_mm"]]
     header["labels"] = {int(value): name for value, name in header.get("labels", {}).items()}
     return header
+
+
+def read_trained_grid(weights: str, dataset_dir: str) -> dict:
+    """Orientation and spacing that a network was trained on: ``grid.json`` beside its weights, else a data set's header.
+
+    Args:
+        weights: path of the weights, there or not.
+        dataset_dir: folder that holds ``datalist.json``.
+
+    Returns:
+        ``name``, ``orientation``, ``spacing_mm`` and ``labels`` (the data set's), as :func:`read_header`.
+
+    Raises:
+        RegInputError: if either file breaks the contract.
+    """
+    header, path = read_header(dataset_dir), Path(weights).parent / GRID_NAME
+    if not path.is_file():
+        return header
+    try:
+        grid = json.loads(path.read_text())
+        breaches = header_findings(grid)
+    except (OSError, ValueError, AttributeError) as error:
+        breaches = [str(error)]
+    if breaches:
+        raise RegInputError(f"{path} cannot be used: {'; '.join(breaches)}; train again, or copy it from the weights'.")
+    return header | grid
 
 
 def check_datalist(items: Sequence[dict]) -> None:

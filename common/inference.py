@@ -1,19 +1,23 @@
-"""The joints between a pair and MONAI's evaluator: initial alignment, and a network's answer with its inverse."""
+"""The joints between a pair and MONAI's evaluator: brains, initial alignment, a network's answer with its inverse."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from monai.inferers import Inferer
 from monai.transforms import Transform
 from torch import Tensor, nn
 
 from .affine import register_affine
+from .brain import extract_brain
+from .errors import RegInputError
 from .map_files import read_affine
+from .preflight import check_image, check_label
 
-__all__ = ["AlignAffined", "PairInferer"]
+__all__ = ["AlignAffined", "ExtractBraind", "PairInferer"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,47 @@ class AlignAffined(Transform):
         seconds = time.perf_counter() - started
         logger.info("initial alignment (%s): mutual information %.3f, %.1f s", self.mode, -result.metric, seconds)
         return {**data, "initial": result.matrix}
+
+
+class ExtractBraind(Transform):
+    """Sets what lies outside the brain to the image's minimum, by a template's mask: for raw heads.
+
+    Args:
+        template: path of a head with its skull; None leaves the images as they are.
+        template_mask: path of its brain's mask, on its grid.
+        keys: of the images, MetaTensors (1, *S).
+
+    Raises:
+        RegInputError: if only one of the two is named, or a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        template: str | None = None,
+        template_mask: str | None = None,
+        keys: Sequence[str] = ("fixed", "moving"),
+    ) -> None:
+        if (template is None) != (template_mask is None):
+            raise RegInputError(
+                f"template is {template} and template_mask is {template_mask}, expected both or none; name the other."
+            )
+        self.keys = tuple(keys)
+        self.template = None
+        if template is not None:
+            volume = check_image(template, 3)
+            self.template = (volume.voxels, volume.affine)
+            self.mask = check_label(template_mask, volume).voxels
+
+    def __call__(self, data: Mapping) -> dict:
+        """Extract each image's brain."""
+        item = dict(data)
+        for key in self.keys if self.template is not None else ():
+            image = item[key]
+            mask = extract_brain((np.asarray(image[0]), np.asarray(image.affine)), self.template, self.mask)
+            logger.info("%s: brain of %.0f ml", key, mask.sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000)
+            inside = torch.from_numpy(mask)[None]
+            item[key] = torch.where(inside, image, image.min())
+        return item
 
 
 class PairInferer(Inferer):

@@ -171,6 +171,20 @@ def ncf(
 
 
 @benchmark.command()
+def register(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids")] = "160x192x224,256x256x256,512x512x300",
+    bundles: Annotated[str, typer.Option(help="names, with commas")] = "svf",
+    threads: Annotated[int, typer.Option(help="of the command")] = 2,
+) -> None:
+    """`regbundles register` from raw files to the last result: seconds and peak memory by size."""
+    from .benchmark_register import benchmark_register
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    print(benchmark_register(Path(out), grids, bundles.split(","), threads=threads))
+
+
+@benchmark.command()
 def training(
     out: Out = "results",
     kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from common.datalist import GRID_NAME
 from common.errors import RegInputError
 from common.files import save_atomically
 
@@ -44,7 +45,7 @@ def pack(
         name: the bundle's folder in ``bundles_dir``.
         out: folder for the two files; made when needed.
         bundles_dir: folder of the bundles.
-        weights: put ``models/model.pt`` into it.
+        weights: put ``models/model.pt`` into it, and ``models/grid.json`` where it is there.
         common_dir: the ``common`` to vendor.
 
     Returns:
@@ -166,7 +167,11 @@ def config_leftovers(value: object, forbidden: set[str], path: str) -> Iterator[
 
 
 def read_weights(folder: Path) -> dict[str, bytes]:
-    """``models/model.pt`` by its path; RegInputError if it is missing, or too large and not in large_files.yml."""
+    """``models/model.pt`` by its path, and the grid it was trained on.
+
+    Raises:
+        RegInputError: if the weights are missing, or too large and not in large_files.yml.
+    """
     path = folder / WEIGHTS
     if not path.is_file():
         raise RegInputError(f"{path} is missing, expected trained weights; run the bundle's train.json first.")
@@ -179,7 +184,8 @@ def read_weights(folder: Path) -> dict[str, bytes]:
         )
     if listed is not None and listed.get("hash_val") != hashlib.sha256(content).hexdigest():
         raise RegInputError(f"{path} has another sha256 than large_files.yml; publish it and renew the entry.")
-    return {WEIGHTS: content}
+    grid = path.with_name(GRID_NAME)
+    return {WEIGHTS: content} | ({f"models/{GRID_NAME}": grid.read_bytes()} if grid.is_file() else {})
 
 
 def large_files(folder: Path) -> dict[str, dict]:

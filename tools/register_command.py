@@ -19,6 +19,9 @@ def register_command(
     bundle: Annotated[str, typer.Option(help="name, or folder of a downloaded one; svf needs no weights")] = "svf",
     overlay: Annotated[list[str] | None, typer.Option(help="config over inference.json, as lung_ct")] = None,
     affine: Annotated[str, typer.Option(help="first alignment: auto, rigid, none, or a file")] = "auto",
+    extract: Annotated[str | None, typer.Option(help="brain: of raw heads, by --template and --template-mask")] = None,
+    template: Annotated[str | None, typer.Option(help="a head with its skull, such as ICBM 152")] = None,
+    template_mask: Annotated[str | None, typer.Option(help="its brain's mask")] = None,
     modality: Annotated[str, typer.Option(help="of both images: mr, ct, or auto")] = "auto",
     similarity: Annotated[str, typer.Option(help="lncc, mi, mind, mse, or auto by the modalities")] = "auto",
     refine: Annotated[int | None, typer.Option(help="steps that improve a network's answer")] = None,
@@ -45,12 +48,20 @@ def register_command(
     """Align MOVING to FIXED: warped image, transforms that ITK, ANTs, Slicer and SimpleITK read, inverse, a picture."""
     if (dataset_dir is None) == (fixed is None or moving is None):
         raise RegInputError("register needs two images, or --dataset-dir without images; name one of the two.")
+    if (extract is None) != (template is None) or (template is None) != (template_mask is None):
+        raise RegInputError(
+            f"--extract is {extract}, --template {template} and --template-mask {template_mask}, expected all or none; "
+            "name the others."
+        )
+    if extract not in (None, "brain"):
+        raise RegInputError(f"--extract is '{extract}', expected brain; correct it.")
     from .register import register
 
     paths = {"fixed": fixed, "moving": moving, "dataset_dir": dataset_dir}
     paths |= {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
     paths |= {"fixed_label": fixed_label, "moving_label": moving_label}
     paths |= {"fixed_points": fixed_points, "moving_points": moving_points}
+    paths |= {"template": template, "template_mask": template_mask}
     ids = {key: None if path is None else str(Path(path).expanduser().absolute()) for key, path in paths.items()}
     ids |= {
         "affine": affine if dataset_dir is None else None,

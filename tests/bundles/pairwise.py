@@ -11,7 +11,8 @@ SHORT = {
     "svf": {"levels": [[4, 4, 5], [2, 1, 2]]},
 }
 """Overrides by bundle that leave a few steps."""
-RESULTS = {"displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "registration.png", "metrics.json"}
+RESULTS = {"displacement.nii.gz", "inverse_displacement.nii.gz", "jacobian.nii.gz", "transform.h5", "warped.nii.gz"}
+RESULTS |= {"warped_label.nii.gz", "registration.png", "metrics.json"}
 
 
 def configs(name: str) -> Path:

@@ -1,4 +1,5 @@
 import io
+import json
 import math
 import os
 import random
@@ -18,6 +19,12 @@ def evaluator_with(value: float) -> Engine:
     engine = Engine(lambda *_: None)
     engine.state.metrics = {"val_dice": value}
     return engine
+
+
+def test_the_grid_of_the_data_lies_beside_the_best_weights(tmp_path):
+    header = {"name": "brains", "orientation": "LIA", "spacing_mm": [1.0, 1.0, 1.0], "labels": {1: "one"}}
+    CheckpointBest(nn.Linear(1, 1), str(tmp_path), "val_dice", header=header)(evaluator_with(0.5))
+    assert json.loads((tmp_path / "grid.json").read_text()) == {key: header[key] for key in list(header)[:3]}
 
 
 def test_the_best_weights_stay_and_the_last_follow(tmp_path):

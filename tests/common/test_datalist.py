@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.datalist import check_datalist, read_datalist, read_header, read_keypoints
+from common.datalist import check_datalist, read_datalist, read_header, read_keypoints, read_trained_grid
 from common.errors import RegInputError
 
 HEADER = {"name": "tiny", "orientation": "LIA", "spacing_mm": [1, 1.5, 2], "labels": {"1": "one", "7": "seven"}}
@@ -54,6 +54,23 @@ def test_a_folder_of_dicom_is_an_image_and_another_folder_is_not(folder):
     (dicom / "1.dcm").write_bytes(bytes(132))
     with pytest.raises(RegInputError, match="'images/series' does not exist"):
         read_datalist(write(folder, training=[{"image": "images/series"}]), "training")
+
+
+def test_the_grid_beside_the_weights_is_the_networks_whatever_the_data_are_on(folder, tmp_path):
+    weights = tmp_path / "models" / "model.pt"
+    assert read_trained_grid(str(weights), write(folder))["spacing_mm"] == [1, 1.5, 2]
+    weights.parent.mkdir()
+    grid = {"name": "brains", "orientation": "RAS", "spacing_mm": [2.0, 2.0, 2.0]}
+    weights.with_name("grid.json").write_text(json.dumps(grid))
+    found = read_trained_grid(str(weights), write(folder))
+    assert found == read_header(str(folder)) | grid and found["labels"] == {1: "one", 7: "seven"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": "a", "orientation": "RAS", "spacing_mm": [2, 2]}'])
+def test_a_grid_beside_the_weights_that_is_none_is_named(folder, text):
+    (folder / "grid.json").write_text(text)
+    with pytest.raises(RegInputError, match=r"grid\.json cannot be used"):
+        read_trained_grid(str(folder / "model.pt"), write(folder))
 
 
 def test_header_has_whole_numbers_as_label_values(folder):

@@ -200,6 +200,13 @@ def test_weights_travel_only_on_request(toy):
     assert "toy/models/last.pt" not in names_in(archive)
 
 
+def test_the_grid_of_the_weights_travels_with_them(toy):
+    grid = toy / "models" / "grid.json"
+    grid.write_text("{}")
+    assert "toy/models/grid.json" in names_in(pack_toy(toy, weights=True))
+    assert "toy/models/grid.json" not in names_in(pack_toy(toy))
+
+
 @pytest.mark.parametrize(("size", "fits"), [(5 * 2**20, True), (5 * 2**20 + 1, False)])
 def test_weights_above_five_mib_need_an_entry_in_large_files(toy, size, fits):
     (toy / "models" / "model.pt").write_bytes(bytes(size))
