@@ -13,6 +13,7 @@ from common.errors import mendable
 
 from .arguments import Out, ranges
 from .benchmark_commands import benchmark
+from .extract_command import extract_command
 from .register_command import register_command
 from .transform_commands import COMMANDS
 
@@ -20,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="To
 data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
 app.command("register")(register_command)
+app.command("extract")(extract_command)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data, name="data")
