@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import RegInputError
+from .working_grid import working_spacing
 
 __all__ = ["ScaleForegroundPercentiled", "StackPaird", "ToIntegerLabeld", "ToNetworkGridd", "network_grid", "resample"]
 
@@ -187,6 +188,8 @@ class ToNetworkGridd(Transform):
     Args:
         orientation: axis codes, "LIA" or, for 2-D, such as "LA"; None keeps the fixed image's.
         spacing_mm: voxel size along each of these axes; None keeps the fixed image's. With both the grid is its own.
+            "auto" keeps the fixed image's unless its voxels are far from cubes or too many
+            (:func:`common.working_grid.working_spacing`).
         margin_mm: None covers the fixed image's whole field of view; a number, its voxels above its minimum and this
             much around them.
         keys: of the fixed and the moving image, MetaTensors (C, *S); a mask's key is its image's with ``_mask``.
@@ -200,13 +203,16 @@ class ToNetworkGridd(Transform):
     def __init__(
         self,
         orientation: str | None,
-        spacing_mm: Sequence[float] | None,
+        spacing_mm: Sequence[float] | str | None,
         margin_mm: float | None = None,
         keys: Sequence[str] = ("fixed", "moving"),
         initial_key: str = "initial",
     ) -> None:
         self.orientation = orientation
-        self.spacing_mm = None if spacing_mm is None else tuple(float(s) for s in spacing_mm)
+        if isinstance(spacing_mm, str) and spacing_mm != "auto":
+            raise RegInputError(f"spacing_mm is '{spacing_mm}', expected numbers, null or auto.")
+        self.auto = spacing_mm == "auto"
+        self.spacing_mm = None if spacing_mm is None or self.auto else tuple(float(s) for s in spacing_mm)
         self.margin_mm = margin_mm
         self.keys = tuple(keys)
         self.initial_key = initial_key
@@ -223,8 +229,12 @@ class ToNetworkGridd(Transform):
                 f"{len(spacing_mm)} spacings; expected one number of axes; give images of {len(orientation)}."
             )
         box = content_box(images[0], self.margin_mm, affines[0])
-        size, affine = network_grid(affines[0], box, orientation, spacing_mm)
         initial = homogeneous(data.get(self.initial_key), ndim)
+        if self.auto:
+            onto_moving = np.linalg.solve(affines[1], initial @ affines[0])
+            spacing = working_spacing(affines[0], tuple(box[1] - box[0] + 1), onto_moving)
+            orientation, spacing_mm = self._axes_of(affines[0], spacing)
+        size, affine = network_grid(affines[0], box, orientation, spacing_mm)
         item = dict(data)
         for key, image, own, to_world in zip(self.keys, images, affines, (np.eye(ndim + 1), initial), strict=True):
             voxels, inside = resample(torch.as_tensor(image), np.linalg.solve(own, to_world @ affine), size)
@@ -242,13 +252,13 @@ class ToNetworkGridd(Transform):
         item["network_affine"] = affine
         return item
 
-    def _axes_of(self, affine: np.ndarray) -> tuple[str, tuple[float, ...]]:
-        """Orientation and spacing of the grid for a fixed image of this affine, spacing in the orientation's order."""
+    def _axes_of(self, affine: np.ndarray, spacing: np.ndarray | None = None) -> tuple[str, tuple[float, ...]]:
+        """Orientation and spacing of the grid, in its order, for a fixed image of this affine or another spacing."""
         own = io_orientation(affine)
         orientation = self.orientation or "".join(ornt2axcodes(own))
         if self.spacing_mm is not None:
             return orientation, self.spacing_mm
-        old = np.linalg.norm(affine[:-1, :-1], axis=0)
+        old = np.linalg.norm(affine[:-1, :-1], axis=0) if spacing is None else spacing
         if len(orientation) != len(old):
             return orientation, tuple(old)
         order = np.argsort(ornt_transform(own, axcodes2ornt(tuple(orientation)))[:, 0])

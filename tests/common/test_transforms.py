@@ -114,6 +114,24 @@ def test_a_turned_grid_keeps_each_axis_spacing(case, codes):
         assert min(min(abs(column - o).max(), abs(column + o).max()) for o in FIXED[case][:3, :3].T) < 1e-9
 
 
+def test_auto_evens_out_thick_slices_and_leaves_other_grids_alone():
+    """Axial slices of 5 mm, turned to LIA: its second axis is theirs; covered, its middle where theirs was."""
+    thick = affine_of((0.5, 0.5, 5), (10, -5, 20), origin=(4, -9, 30))
+    pair = {"fixed": image_on(thick, (30, 28, 6)), "moving": image_on(thick @ np.diag([2, 2, 0.2, 1]), (15, 14, 30))}
+    item = ToNetworkGridd("LIA", "auto")(pair)
+    edges = np.linalg.norm(item["network_affine"][:3, :3], axis=0)
+    np.testing.assert_allclose(edges, 1.25 ** (1 / 3) * np.array([0.5, 2, 0.5]) ** 0.5)
+    extent = edges * item["fixed"].shape[1:]
+    assert (extent >= [15, 30, 14]).all() and (extent - edges < [15, 30, 14]).all()
+    even = {"fixed": image_on(FIXED["oblique"], (9, 8, 7)), "moving": image_on(FIXED["oblique"], (9, 8, 7), seed=1)}
+    assert torch.equal(ToNetworkGridd(None, "auto")(even)["fixed"], ToNetworkGridd(None, None)(even)["fixed"])
+
+
+def test_a_spacing_that_is_no_number_is_refused():
+    with pytest.raises(RegInputError, match="expected numbers, null or auto"):
+        ToNetworkGridd(None, "fine")
+
+
 @pytest.mark.parametrize("codes", CODES)
 def test_reorienting_agrees_with_monai(codes):
     affine = affine_of((1, 1, 1), (8, 12, -9))
