@@ -50,7 +50,9 @@ def even(count, direction=OBLIQUE, gap=2.5):
     return np.array([10, -40, 70]) + gap * np.arange(count)[:, None] * direction[:, 2]
 
 
-@pytest.mark.parametrize("direction", [np.eye(3), OBLIQUE, OBLIQUE @ np.diag([-1, 1, -1])], ids=str)
+@pytest.mark.parametrize(
+    "direction", [np.eye(3), OBLIQUE, OBLIQUE @ np.diag([-1, 1, -1])], ids=["axial", "oblique", "turned over"]
+)
 def test_a_series_in_any_file_order_is_the_volume_in_hounsfield_units(tmp_path, direction):
     values = write_series(tmp_path, direction=direction, positions=even(5, direction), order=[3, 0, 4, 1, 2])
     image = open_volume(tmp_path)
