@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, label
 from scipy.spatial.transform import Rotation
 
-from common.brain import doubts, extract_brain
+from common.brain import carried, doubts, extract_brain, one_piece
 from common.errors import RegInputError, RegNumericsError
 from common.flow import integrate
 from common.geometry import mm_to_ddf, total_displacement_mm, warp_mm
@@ -104,6 +104,27 @@ def test_the_brain_of_a_real_head_is_found():
     mask = extract_brain((scan, grid), (head, t1.affine), brain)
     assert dice(mask, truth) > 0.985
     assert not doubts(mask, grid)
+
+
+@pytest.mark.parametrize("voxels", [1, 5000, 10**9])
+def test_slabs_of_any_thickness_are_one_mask(voxels, monkeypatch):
+    """Nothing moves, so the box of the scan holds what the template has there."""
+    monkeypatch.setattr("common.brain.SLAB_VOXELS", voxels)
+    _, affine, brain = phantom_head()
+    box = np.array([9, 12, 8]), np.array([40, 45, 50])
+    found = carried(brain, affine, torch.zeros(1, 3, 9, 9, 9), affine, np.eye(4), affine, box)
+    np.testing.assert_array_equal(found, brain[9:41, 12:46, 8:51])
+
+
+def test_the_largest_piece_stays_and_is_filled():
+    mask = np.zeros((9, 9, 9), dtype=bool)
+    mask[1:6, 1:6, 1:6] = True
+    expected = mask.copy()
+    mask[3, 3, 3] = False
+    mask[7:, 7:, 7:] = True
+    np.testing.assert_array_equal(one_piece(mask), expected)
+    with pytest.raises(RegNumericsError, match="left no brain in the scan"):
+        one_piece(np.zeros((3, 3, 3), dtype=bool))
 
 
 def ball(radius_mm, center=(30, 30, 30), size=60, spacing=4.0):
