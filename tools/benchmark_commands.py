@@ -260,3 +260,14 @@ def table_lung(
     named = dict(split(text, "=", "--bundle METHOD=FOLDER") for text in bundle or ())
     path, text = report_lung(Path(scores), {name: Path(folder) for name, folder in named.items()})
     print(text, path, sep="\n")
+
+
+@report.command("pairs")
+def table_pairs(
+    scores: Annotated[str, typer.Option(help="csv of benchmark pairs")],
+    picture: Annotated[str, typer.Option(help="where the curve goes")] = "bundles/svf/docs/pairs.png",
+) -> None:
+    """SVF and the best peer at equal smoothness: a table with paired intervals, and a curve."""
+    from .report_pairs import report_pairs
+
+    print(report_pairs(Path(scores), Path(picture)))
