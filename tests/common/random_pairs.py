@@ -35,22 +35,22 @@ def random_pair(seed):
     rng = np.random.default_rng(seed)
     ndim = 2 if seed % 5 == 4 else 3
     size, moving_size = (tuple(int(n) for n in rng.integers(10, 17, ndim)) for _ in range(2))
-    affine = random_affine(rng, size)
+    affine = random_affine(rng, size, (0.8, 1.8))
     initial = random_initial(rng, middle(affine, size))
-    moving_affine = random_affine(rng, moving_size, initial @ middle(affine, size))
+    moving_affine = random_affine(rng, moving_size, (1.4, 2.6), initial @ middle(affine, size))
     ddf = smooth_ddf(size, voxels=1.0, seed=seed)
     total = total_displacement_mm(ddf, affine, affine, size, initial)
     moving = smooth_image(moving_size, seed)
     return RandomPair(size, affine, moving, moving_affine, ddf, ddf_to_mm(ddf, affine), initial, total)
 
 
-def random_affine(rng, size, center=None):
-    """Rotated and flipped, 0.8 to 2.5 mm voxels; the grid's middle at ``center`` or up to 100 mm from the origin."""
+def random_affine(rng, size, spacing_mm, center=None):
+    """Rotated and flipped; voxels of a size between two; the grid's middle at ``center`` or up to 100 mm from the origin."""
     ndim = len(size)
     signs = rng.choice([-1.0, 1.0], ndim)
     axes = rng.permutation(ndim)
     matrix = np.eye(ndim + 1)
-    matrix[:-1, :-1] = (random_rotation(rng, ndim, 180) * signs * rng.uniform(0.8, 2.5, ndim))[:, axes]
+    matrix[:-1, :-1] = (random_rotation(rng, ndim, 180) * signs * rng.uniform(*spacing_mm, ndim))[:, axes]
     at = rng.uniform(-100, 100, ndim) if center is None else center[:-1]
     matrix[:-1, -1] = at - matrix[:-1, :-1] @ ((np.array(size) - 1) / 2)
     return matrix

@@ -42,7 +42,7 @@ def test_simpleitk_resamples_through_both_files_as_we_do(tmp_path, pair, ours):
     write_displacement(tmp_path / "displacement.nii.gz", pair.total_mm, pair.affine)
     for transform in (field_transform(tmp_path / "displacement.nii.gz"), composite(pair, tmp_path / "transform.h5")):
         theirs, inside = resampled_by_simpleitk(pair, transform)
-        assert inside.mean() > 0.1
+        assert inside.sum() >= 20
         assert np.abs(ours - theirs)[inside].max() <= RANGE
 
 
@@ -89,7 +89,7 @@ def test_the_inverse_of_the_forward_map_is_the_identity(pair):
     back = transform_points(there, inverse, pair.moving_affine)
     index = np.linalg.solve(pair.affine, np.column_stack([back, np.ones(len(back))]).T).T[:, :-1]
     inside = ((index >= 0) & (index <= np.array(pair.size) - 1)).all(axis=1)
-    assert inside.mean() > 0.05
+    assert inside.sum() >= 20
     assert (
         np.linalg.norm(transform_points(back, pair.total_mm, pair.affine) - there, axis=1)[inside].max() <= INVERSE_MM
     )
