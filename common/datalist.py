@@ -94,7 +94,7 @@ def read_header(dataset_dir: str) -> dict:
 
 
 def read_trained_grid(weights: str, dataset_dir: str) -> dict:
-    """Orientation and spacing that a network was trained on: ``grid.json`` beside its weights, else a data set's header.
+    """Orientation and spacing that a network was trained on: ``grid.json`` beside its weights, else a data set's.
 
     Args:
         weights: path of the weights, there or not.

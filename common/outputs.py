@@ -23,7 +23,7 @@ from .points import Points, read_points, write_points
 from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
 from .report import registration_caption, registration_figure, save_figure
 from .transform_files import write_composite, write_displacement
-from .volumes import open_volume
+from .volumes import open_volume, save_as
 
 __all__ = ["SaveRegistrationd", "read_volume"]
 
@@ -176,16 +176,17 @@ class SaveRegistrationd(Transform):
         if fields.inverse is not None:
             write_displacement(folder / names.inverse_displacement, fields.inverse, fields.moving.affine)
         fixed = open_volume(paths["fixed"])
-        save_on(folder / names.jacobian, jacobian(fields, self.jacobian == "total"), fixed, np.dtype(np.float32))
+        determinant = jacobian(fields, self.jacobian == "total")[0, 0].numpy()
+        nib.save(nib.Nifti1Image(determinant, fixed.affine), folder / names.jacobian)
         images = self._images(fields, paths)
-        save_on(folder / names.warped, images.warped, fixed, open_volume(paths["moving"]).get_data_dtype())
+        save_as(open_volume(paths["moving"]), images.warped[0, 0].numpy(), fixed.affine, folder / names.warped)
         if images.warped_label is not None:
-            dtype = open_volume(paths["moving_label"]).get_data_dtype()
-            save_on(folder / names.warped_label, images.warped_label, fixed, dtype)
+            like = open_volume(paths["moving_label"])
+            save_as(like, images.warped_label[0, 0].numpy(), fixed.affine, folder / names.warped_label)
         for path in self.also:
             voxels, own = read_volume(path, len(affine) - 1)
-            warped = warp_mm(voxels, own, fields.total, affine)
-            save_on(folder / f"also_{stem(path)}.nii.gz", warped, fixed, open_volume(path).get_data_dtype())
+            warped = warp_mm(voxels, own, fields.total, affine)[0, 0].numpy()
+            save_as(open_volume(path), warped, fixed.affine, folder / f"also_{stem(path)}.nii.gz")
         labels = scored_labels(images, self.labels)
         scores = scores_of(fields, images, labels)
         if "fixed_points" in paths:
@@ -284,12 +285,3 @@ def read_volume(path: str | Path, ndim: int) -> tuple[Tensor, np.ndarray]:
     image = open_volume(path)
     voxels = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:ndim])
     return torch.from_numpy(np.ascontiguousarray(voxels))[None, None], spatial_affine(image.affine, ndim)
-
-
-def save_on(path: Path, voxels: Tensor, like: nib.spatialimages.SpatialImage, dtype: np.dtype) -> None:
-    """Write (1, 1, *S) on an image's grid; whole numbers are rounded into the data type's range."""
-    array = voxels[0, 0].numpy()
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        array = np.clip(np.rint(array), limits.min, limits.max)
-    nib.save(nib.Nifti1Image(array.astype(dtype), like.affine), path)

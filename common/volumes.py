@@ -20,7 +20,7 @@ from .errors import RegInputError
 from .itk_images import open_by_itk, reason
 from .text_header import read_text_header, states_position
 
-__all__ = ["VolumeReader", "is_text_headed", "open_volume", "read_voxels", "spatial_size"]
+__all__ = ["VolumeReader", "is_text_headed", "open_volume", "read_voxels", "save_as", "spatial_size"]
 
 TEXT_HEADED = (".mha", ".mhd", ".nrrd", ".nhdr")
 UNREADABLE = (ImageFileError, HeaderDataError, OverflowError, OSError, EOFError, zlib.error, ValueError, KeyError)
@@ -114,3 +114,20 @@ class VolumeReader(ImageReader):
         affine = np.asarray(img.affine, dtype=np.float64)
         meta = {"affine": affine, "original_affine": affine.copy(), "spatial_shape": np.array(voxels.shape)}
         return voxels, meta | {"space": "RAS", "original_channel_dim": float("nan")}
+
+
+def save_as(like: SpatialImage, values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write values as NIfTI in the data type of an image, with its scale where it stores scaled numbers.
+
+    Whole numbers are rounded, and clipped to the range of the type.
+    """
+    dtype = like.get_data_dtype().newbyteorder("=")
+    slope, inter = (float(getattr(like.dataobj, name, default)) for name, default in (("slope", 1), ("inter", 0)))
+    stored = values if (slope, inter) == (1, 0) else (values - inter) / slope
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        stored = np.clip(np.rint(stored), limits.min, limits.max)
+    image = nib.Nifti1Image(stored.astype(dtype), affine, dtype=dtype)
+    if (slope, inter) != (1, 0):
+        image.header.set_slope_inter(slope, inter)  # stated, so that nibabel stores the numbers as they are
+    nib.save(image, path)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from nibabel.spatialimages import SpatialImage
@@ -16,7 +15,7 @@ from common.geometry import voxel_offset
 from common.label_warp import warp_label_linear
 from common.points import read_points, write_points
 from common.spatial import warp
-from common.volumes import open_volume, read_voxels
+from common.volumes import open_volume, read_voxels, save_as
 
 from .transforms import NIFTI, check_out, grid_of, read_map
 
@@ -69,7 +68,8 @@ def apply_to_image(
     offset = voxel_offset(whole.on_grid(*grid), grid.affine, own.affine)
     resample = label_warper(mode, outside) if label else image_warper(mode, outside)
     warped = np.stack([resample(channels[..., k], offset) for k in range(channels.shape[-1])], axis=-1)
-    save_as(moving, warped.reshape(*grid.size, *rest), fixed.affine, out)
+    values = warped.reshape(*grid.size, *rest)
+    save_atomically(lambda path: save_as(moving, values, fixed.affine, path), out)
 
 
 def apply_to_points(
@@ -125,17 +125,3 @@ def label_warper(mode: str, outside: float) -> Callable[[np.ndarray, Tensor], np
         return warp(above, offset, "nearest", "zeros")[0, 0].numpy() + outside
 
     return resample
-
-
-def save_as(like: SpatialImage, values: np.ndarray, affine: np.ndarray, out: Path) -> None:
-    """Write values in the data type of an image, with its scale where it stores scaled numbers."""
-    dtype = like.get_data_dtype().newbyteorder("=")
-    slope, inter = (float(getattr(like.dataobj, name, default)) for name, default in (("slope", 1), ("inter", 0)))
-    stored = values if (slope, inter) == (1, 0) else (values - inter) / slope
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        stored = np.clip(np.rint(stored), limits.min, limits.max)
-    image = nib.Nifti1Image(stored.astype(dtype), affine, dtype=dtype)
-    if (slope, inter) != (1, 0):
-        image.header.set_slope_inter(slope, inter)  # stated, so that nibabel stores the numbers as they are
-    save_atomically(lambda temporary: nib.save(image, temporary), out)

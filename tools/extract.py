@@ -10,9 +10,8 @@ from common.errors import RegInputError
 from common.files import save_atomically
 from common.preflight import check_image, check_label
 from common.progress import step_bar
-from common.volumes import open_volume, read_voxels
+from common.volumes import open_volume, read_voxels, save_as
 
-from .apply import save_as
 from .transforms import check_out
 
 __all__ = ["extract"]
@@ -59,4 +58,5 @@ def extract(
         as_file = nib.Nifti1Image(mask.astype(np.uint8), scan.affine)
         save_atomically(lambda temporary: nib.save(as_file, temporary), mask_out)
     like = open_volume(image)
-    save_as(like, np.where(mask, read_voxels(like), 0), scan.affine, out)
+    brain_alone = np.where(mask, read_voxels(like), 0)
+    save_atomically(lambda path: save_as(like, brain_alone, scan.affine, path), out)

@@ -45,7 +45,7 @@ def random_pair(seed):
 
 
 def random_affine(rng, size, spacing_mm, center=None):
-    """Rotated and flipped; voxels of a size between two; the grid's middle at ``center`` or up to 100 mm from the origin."""
+    """Rotated and flipped, voxels of a size between two, its middle at ``center`` or up to 100 mm from the origin."""
     ndim = len(size)
     signs = rng.choice([-1.0, 1.0], ndim)
     axes = rng.permutation(ndim)
