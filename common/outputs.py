@@ -123,7 +123,7 @@ class SaveRegistrationd(Transform):
         if not self.force:
             raise RegInputError(
                 f"{self.folder_of(pair)} holds a registration of other images, weights or settings, expected none; "
-                "choose another folder, or replace it with --force (in a config: --force true)."
+                "choose another folder, or replace it with --force."
             )
         return False
 

@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from common.errors import sentence_of
 from common.losses import LandmarkLoss
 from common.phantom import write_phantom
+from tests.bundles.pairwise import RESULTS, written
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "bundles" / "eoir" / "configs"
@@ -107,7 +108,7 @@ def test_nominal_and_repository_exact_weights_are_told_apart(name, exact, weight
 def test_training_leaves_weights_that_load_safely(bundle):
     weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert all(isinstance(v, torch.Tensor) and v.isfinite().all() for v in weights.values())
-    assert {p.name for p in (bundle / "models").iterdir()} == {"model.pt", "last.pt", "checkpoints"}
+    assert {p.name for p in (bundle / "models").iterdir()} == {"model.pt", "last.pt", "grid.json", "checkpoints"}
 
 
 def test_training_writes_a_tensorboard_curve_and_picture(bundle):
@@ -199,8 +200,7 @@ def test_inference_writes_transform_image_label_and_picture(bundle, dataset, tmp
     folders = [p for p in tmp_path.iterdir() if p.is_dir()]
     assert len(folders) == 2 and (tmp_path / "metrics.csv").is_file()
     for folder in folders:
-        names = {"displacement.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "registration.png", "metrics.json"}
-        assert {p.name for p in folder.iterdir()} == names
+        assert written(folder) == RESULTS
         fixed = nib.load(dataset / "images" / f"{folder.name.split('__')[0]}.nii.gz")
         for name in ("warped.nii.gz", "warped_label.nii.gz"):
             image = nib.load(folder / name)
