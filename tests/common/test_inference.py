@@ -7,8 +7,9 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from common.errors import RegInputError
-from common.inference import AlignAffined, PairInferer
+from common.inference import AlignAffined, ExtractBraind, PairInferer
 from tests.common.scan_pair import anatomy, grid
+from tests.common.test_brain import phantom_head
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,23 @@ def test_the_inverse_comes_along_where_the_network_knows_it():
     found = PairInferer()(image, Invertible())
     assert torch.equal(found["ddf"], image + 1) and torch.equal(found["inverse"], -(image + 1))
     assert torch.equal(PairInferer(inverse=False)(image, Invertible()), image + 1)
+
+
+def test_brains_of_raw_heads_are_cut_out(tmp_path):
+    """The template itself as a scan, 10 mm away: its brain stays as it is, the scalp goes."""
+    head, affine, brain = phantom_head()
+    moved = affine.copy()
+    moved[:3, 3] += 10
+    paths = {name: str(tmp_path / f"{name}.nii.gz") for name in ("head", "brain", "scan")}
+    for name, voxels, grid_ in (("head", head, affine), ("brain", brain, affine), ("scan", head, moved)):
+        nib.save(nib.Nifti1Image(voxels.astype(np.float32), grid_), paths[name])
+    item = LoadImaged("scan", ensure_channel_first=True)({"scan": paths["scan"]})
+    assert ExtractBraind(keys=("scan",))(item) == item
+    found = np.asarray(ExtractBraind(paths["head"], paths["brain"], ("scan",))(item)["scan"][0])
+    inside, scalp = brain & (head > 0), ~brain & (head > 0)
+    assert (found[inside] == head[inside]).mean() > 0.98 and (found[scalp] == 0).mean() > 0.98
+
+
+def test_a_template_without_its_mask_is_refused():
+    with pytest.raises(RegInputError, match="template_mask is None"):
+        ExtractBraind("head.nii.gz")
