@@ -1,6 +1,6 @@
 """The inverse of a displacement field in mm, on the moving image's grid, and how far it is from one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,10 @@ from .spatial import identity_grid, warp
 
 __all__ = ["inverse_residual_mm", "invert_mm"]
 
-ITERATIONS = 100  # the most that are made; smooth fields need ten to twenty
+DENSE = 5  # steps of all voxels; after them a few in a hundred are left
+FEW = 12  # more steps of these; smooth fields need ten to twenty in all
+NEWTON = 30  # the most steps of the last thousandth, where the map turns or stretches most
+NEARBY = 0.05  # voxels over which a slope is taken there
 STEPS = 1 / 32, 32.0  # of those stretched or compressed further, a voxel takes more iterations
 TOLERANCE = 5e-3  # voxels: below what linear interpolation of either field leaves
 SLAB_VOXELS = 2**21  # of the moving grid, worked on at once
@@ -136,27 +139,96 @@ def affine_of(ddf: Tensor) -> np.ndarray:
 
 
 def solve(ddf: Tensor, target: Tensor, start: Tensor | None = None) -> Tensor:
-    """The offsets q with q + ddf(index + q) = target.
+    """The offsets q with q + ddf(index + q) = target: everywhere at first, then only where it is not yet reached.
 
     Args:
         ddf: (1, N, *S) in voxels of its own grid.
         target: (1, N, *T), added to the indices of a grid T it gives points of the grid S.
         start: first q, by default ``target``.
     """
-    offset = target.clone() if start is None else start.to(target.dtype)
-    residual = offset + warp(ddf, offset, padding_mode="border") - target
+    offset = target if start is None else start.to(target.dtype)
+    offset, error = iterate(lambda q: warp(ddf, q, padding_mode="border"), target, offset, DENSE)
+    left = error[0, 0] >= TOLERANCE
+    if bool(left.any()):
+        offset[:, :, left] = solve_few(ddf, left, target[:, :, left], offset[:, :, left]).to(offset.dtype)
+    return offset
+
+
+def solve_few(ddf: Tensor, where: Tensor, target: Tensor, offset: Tensor) -> Tensor:
+    """:func:`solve` for some voxels: more of the same steps, then Newton's where these do not contract.
+
+    Args:
+        ddf: (1, N, *S).
+        where: bool (*T), K of them true.
+        target: (1, N, K).
+        offset: first q, (1, N, K).
+
+    Returns:
+        (1, N, K), float64, which holds large indices and small offsets in one number.
+    """
+    index, ddf, target = where.nonzero().T[None].double(), ddf.double(), target.double()
+    offset, error = iterate(lambda q: at_points(ddf, index + q), target, offset.double(), FEW)
+    left = error[0, 0] >= TOLERANCE
+    if bool(left.any()):
+        own = index[:, :, left]
+        offset[:, :, left] = newton(lambda q: at_points(ddf, own + q), target[:, :, left], offset[:, :, left])
+    return offset
+
+
+def newton(sample: Callable[[Tensor], Tensor], target: Tensor, offset: Tensor) -> Tensor:
+    """Offsets (1, N, K) after damped Newton steps, each voxel with a Jacobian matrix of its own."""
+    ndim = offset.shape[1]
+    residual = offset + sample(offset) - target
     error, step = residual.norm(dim=1, keepdim=True), torch.ones_like(target[:, :1])
-    for _ in range(ITERATIONS):
+    shifts = NEARBY * torch.eye(ndim, dtype=offset.dtype, device=offset.device)
+    for _ in range(NEWTON):
+        if bool(error.max() < TOLERANCE):
+            break
+        slopes = [
+            (sample(offset + d.view(1, -1, 1)) - sample(offset - d.view(1, -1, 1))) / (2 * NEARBY) for d in shifts
+        ]
+        matrix = torch.stack(slopes, -1)[0].movedim(0, 1) + shifts / NEARBY  # (K, N, N), rows the components
+        full = torch.linalg.lstsq(matrix, residual[0].T[..., None]).solution[..., 0].T[None]
+        trial = offset - step * full
+        left = trial + sample(trial) - target
+        size = left.norm(dim=1, keepdim=True)
+        better = size < error
+        step = torch.where(better, (2 * step).clamp(max=1), step / 2)
+        offset, residual = torch.where(better, trial, offset), torch.where(better, left, residual)
+        error = torch.where(better, size, error)
+    return offset
+
+
+def iterate(sample: Callable[[Tensor], Tensor], target: Tensor, offset: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Damped fixed-point steps from an offset (1, N, *T), and the length of what is left, (1, 1, *T).
+
+    Args:
+        sample: the field at the places that offsets lead to, (1, N, *T).
+        target: (1, N, *T).
+        offset: where to start.
+        steps: the most that are made.
+    """
+    offset, residual = offset.clone(), offset + sample(offset) - target
+    error, step = residual.norm(dim=1, keepdim=True), torch.ones_like(target[:, :1])
+    for _ in range(steps):
         if bool(error.max() < TOLERANCE):
             break
         trial = offset - step * residual
-        left = trial + warp(ddf, trial, padding_mode="border") - target
+        left = trial + sample(trial) - target
         size = left.norm(dim=1, keepdim=True)
         better = size < error
         step = torch.where(better, next_step(trial - offset, left - residual), step / 2)
         offset, residual = torch.where(better, trial, offset), torch.where(better, left, residual)
         error = torch.where(better, size, error)
-    return offset
+    return offset, error
+
+
+def at_points(ddf: Tensor, points: Tensor) -> Tensor:
+    """A field (1, N, *S) at points (1, N, K) in its voxels, both float64: (1, N, K)."""
+    ndim = ddf.shape[1]
+    column = points.reshape(1, ndim, -1, *[1] * (ndim - 1))  # a grid of K x 1 x 1 voxels, its own indices taken off
+    offset = column - identity_grid(list(column.shape[2:]), column).double()
+    return warp(ddf, offset, padding_mode="border").reshape(points.shape)
 
 
 def next_step(moved: Tensor, gained: Tensor) -> Tensor:
