@@ -36,7 +36,7 @@ JACOBIANS = ("deformable", "total")
 class SaveRegistrationd(Transform):
     """Postprocessing that writes one folder a pair and returns the item as it is.
 
-    * ``warped.nii.gz``: the moving image on the fixed grid, in its own data type's range;
+    * ``warped.nii.gz``: the moving image on the fixed grid, in its own data type, its minimum outside of it;
     * ``displacement.nii.gz``: the whole map, initial alignment included, as an ITK displacement field;
     * ``transform.h5``: the same as an ITK composite, the initial alignment and the rest apart;
     * ``inverse_displacement.nii.gz``: the way back, on the moving grid;
@@ -185,8 +185,9 @@ class SaveRegistrationd(Transform):
             save_as(like, images.warped_label[0, 0].numpy(), fixed.affine, folder / names.warped_label)
         for path in self.also:
             voxels, own = read_volume(path, len(affine) - 1)
-            warped = warp_mm(voxels, own, fields.total, affine)[0, 0].numpy()
-            save_as(open_volume(path), warped, fixed.affine, folder / f"also_{stem(path)}.nii.gz")
+            low = voxels.amin()
+            warped = warp_mm(voxels - low, own, fields.total, affine)[0, 0] + low
+            save_as(open_volume(path), warped.numpy(), fixed.affine, folder / f"also_{stem(path)}.nii.gz")
         labels = scored_labels(images, self.labels)
         scores = scores_of(fields, images, labels)
         if "fixed_points" in paths:
@@ -201,6 +202,7 @@ class SaveRegistrationd(Transform):
         affine, size, ndim = fields.fixed.affine, fields.fixed.size, len(fields.fixed.size)
         fixed, _ = read_volume(paths["fixed"], ndim)
         moving, own = read_volume(paths["moving"], ndim)
+        low = moving.amin()  # what lies outside is the background, which in CT is not 0
         fixed_label = moving_label = warped_label = None
         if "fixed_label" in paths:
             fixed_label = read_volume(paths["fixed_label"], ndim)[0].round().int()
@@ -210,8 +212,8 @@ class SaveRegistrationd(Transform):
             warped_label = self._warped_label(label, grid, fields)
         return Images(
             fixed=fixed,
-            moving=resample_mm(moving, own, affine, size, fields.initial),
-            warped=warp_mm(moving, own, fields.total, affine),
+            moving=resample_mm(moving - low, own, affine, size, fields.initial) + low,
+            warped=warp_mm(moving - low, own, fields.total, affine) + low,
             fixed_label=fixed_label,
             moving_label=moving_label,
             warped_label=warped_label,

@@ -69,10 +69,18 @@ def test_numbers_that_are_stored_with_a_slope_keep_their_values(pair, tmp_path):
     nib.save(scaled, tmp_path / "moving.nii.gz")
     folder = registered(pair | {"moving": str(tmp_path / "moving.nii.gz")}, tmp_path / "out")
     expected = nib.load(registered(pair, tmp_path / "plain") / "warped.nii.gz").get_fdata()
-    inside = expected > 0  # outside the moving image there is 0, whatever the slope
     found = nib.load(folder / "warped.nii.gz")
     assert found.get_data_dtype() == np.int16
-    np.testing.assert_allclose(found.get_fdata()[inside], expected[inside] * 0.001 - 2, atol=0.0021)
+    np.testing.assert_allclose(found.get_fdata(), expected * 0.001 - 2, atol=0.0021)
+
+
+def test_outside_the_moving_image_there_is_its_background(pair, tmp_path):
+    """Air in a CT, not water."""
+    image = nib.load(pair["moving"])
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) - np.int16(1000), image.affine), tmp_path / "moving.nii.gz")
+    folder = registered(pair | {"moving": str(tmp_path / "moving.nii.gz")}, tmp_path / "out", ddf_mm=(60, 0, 0))
+    warped = nib.load(folder / "warped.nii.gz").get_fdata()
+    assert (warped == -1000).mean() > 0.3 and warped.max() < 0
 
 
 def test_the_wrong_direction_does_not(pair, tmp_path):
