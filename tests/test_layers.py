@@ -12,7 +12,7 @@ FORBIDDEN |= {f"bundles/{name.removesuffix('_bundle')}": BUNDLES - {name} | {"to
 
 
 def imported(path: Path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.split(".")[0]
         elif isinstance(node, ast.Import):

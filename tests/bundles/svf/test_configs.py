@@ -50,7 +50,7 @@ def test_a_mask_is_read_and_what_lies_outside_does_not_count(bundle, dataset, tm
     fields = {}
     for masked in (False, True):
         for fixed in (names["fixed"], str(tmp_path / "phantom_002.nii.gz")):
-            more = {"fixed_mask": str(tmp_path / "mask.nii.gz")} if masked else {}
+            more = {"affine": "none"} | ({"fixed_mask": str(tmp_path / "mask.nii.gz")} if masked else {})
             run(bundle, dataset, "inference", kind="infer", levels=[[2, 1, 3]], **names | {"fixed": fixed}, **more)
             path = bundle / "eval" / "registrations" / pair / "displacement.nii.gz"
             fields.setdefault(masked, []).append(nib.load(path).get_fdata())

@@ -91,7 +91,7 @@ def copy(stripped, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """No alignment, no pictures, and 4 mm allowed, where a test is about something else: these take the time."""
-    result = AffineResult(np.eye(4), -0.5, 1)
+    result = AffineResult(np.eye(4), -0.5, 1, overlap=1.0, lead=2.0)
     monkeypatch.setattr(malc, "register_affine", lambda *images, **options: result)
     monkeypatch.setattr(malc, "contact_sheet", lambda rows, path: None)
     monkeypatch.setattr(malc, "SPACINGS", (1.0, 2.0, 4.0))
