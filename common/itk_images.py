@@ -1,6 +1,8 @@
 """Images that ITK reads, as nibabel images whose voxels stay on disk until they are asked for."""
 
-from collections.abc import Callable
+import locale
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +15,7 @@ __all__ = [
     "ItkVoxels",
     "component_dtype",
     "image_io",
+    "kept_locale",
     "nifti_of",
     "open_by_itk",
     "read_by_itk",
@@ -84,8 +87,19 @@ def image_io(name: str, path: Path) -> object:
     """ITK's ImageIO of this class, the header of ``path`` read; RuntimeError from ITK if that fails."""
     reader = itk_class(name, "").New()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with kept_locale():
+        reader.ReadImageInformation()
     return reader
+
+
+@contextmanager
+def kept_locale() -> Iterator[None]:
+    """Undo what GDCM does to the process: it sets the locale "C", after which Python takes every text for ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def refuse_colors(reader: object, path: Path) -> None:
@@ -123,7 +137,8 @@ def read_by_itk(name: str, path: Path | list[Path], dtype: np.dtype, ndim: int) 
         reader.SetFileNames([str(file) for file in path])
     else:
         reader.SetFileName(str(path))
-    reader.Update()
+    with kept_locale():
+        reader.Update()
     view = itk_class("PyBuffer", suffix).GetArrayViewFromImage(reader.GetOutput())
     return np.array(view, dtype=dtype).T  # a copy, since the view dies with the reader; ITK's order is z, y, x
 

@@ -1,11 +1,14 @@
 """Synthetic series, written slice by slice by SimpleITK; SimpleITK's own reader is the oracle for the sound ones."""
 
+import locale
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from scipy.spatial.transform import Rotation
 
 from common.errors import RegInputError
+from common.itk_images import kept_locale
 from common.preflight import check_image
 from common.volumes import open_volume, read_voxels
 
@@ -42,7 +45,8 @@ def write_series(folder, positions=None, uid="1.2.3.4", rescale=(2, -1000), dire
         for tag, value in tags.items():
             image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{uid}_{name:03}.dcm"))
-        writer.Execute(image)
+        with kept_locale():  # SimpleITK's GDCM changes it too
+            writer.Execute(image)
     return values
 
 
@@ -63,6 +67,13 @@ def test_a_series_in_any_file_order_is_the_volume_in_hounsfield_units(tmp_path, 
         ras = np.array(oracle.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
         np.testing.assert_allclose((image.affine @ [*index, 1])[:3], ras, atol=1e-4)
     np.testing.assert_array_equal(check_image(tmp_path).voxels, values.T)
+
+
+def test_reading_leaves_the_locale_as_it_was(tmp_path):
+    before = locale.setlocale(locale.LC_ALL)
+    write_series(tmp_path)
+    read_voxels(open_volume(tmp_path))
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_positions_give_the_distance_of_slices_not_the_header_s_thickness(tmp_path):
