@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from common.geometry import ddf_to_mm, total_displacement_mm
+from common.transform_files import write_composite
 
 from .test_geometry import smooth_ddf, smooth_image
 
@@ -117,3 +118,10 @@ def random_points(pair, count=20):
     rng = np.random.default_rng(count)
     index = rng.uniform(1, np.array(pair.size) - 2, (count, len(pair.size)))
     return index @ pair.affine[:-1, :-1].T + pair.affine[:-1, -1]
+
+
+def save_pair(pair, folder):
+    """The fixed grid, the moving image and the map as a composite, under the names that a user has."""
+    save_volume(np.zeros(pair.size), pair.affine, folder / "fixed.nii.gz")
+    save_volume(pair.moving[0, 0].numpy(), pair.moving_affine, folder / "moving.nii.gz")
+    write_composite(folder / "transform.h5", pair.ddf_mm, pair.affine, pair.initial)

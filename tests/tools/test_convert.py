@@ -8,8 +8,7 @@ from common.errors import RegInputError
 from common.geometry import voxel_offset
 from common.map_files import read_affine, read_transform, write_affine
 from common.spatial import warp
-from common.transform_files import write_composite
-from tests.common.random_pairs import random_pair, resampled_by_simpleitk, save_volume
+from tests.common.random_pairs import random_pair, resampled_by_simpleitk, save_pair, save_volume
 from tools.convert import convert
 
 MATRIX = np.array([[1.1, 0.2, 0, 4], [-0.1, 0.9, 0.1, -5], [0, 0.05, 1.2, 6], [0, 0, 0, 1]])
@@ -22,9 +21,7 @@ def pair(request):
 
 @pytest.fixture
 def files(pair, tmp_path):
-    save_volume(np.zeros(pair.size), pair.affine, tmp_path / "fixed.nii.gz")
-    save_volume(pair.moving[0, 0].numpy(), pair.moving_affine, tmp_path / "moving.nii.gz")
-    write_composite(tmp_path / "transform.h5", pair.ddf_mm, pair.affine, pair.initial)
+    save_pair(pair, tmp_path)
     return tmp_path
 
 

@@ -8,7 +8,7 @@ from common.errors import RegInputError, RegNumericsError
 from common.geometry import ddf_to_mm
 from common.map_files import read_affine, read_transform, write_affine
 from common.transform_files import write_composite, write_displacement
-from tests.common.random_pairs import lps, random_pair, random_points, save_volume
+from tests.common.random_pairs import lps, random_pair, random_points, save_pair, save_volume
 from tests.common.test_geometry import smooth_ddf
 from tools.transforms import compose, invert, jacobian
 
@@ -23,11 +23,9 @@ def pair(request):
 @pytest.fixture
 def files(pair, tmp_path):
     """Both images, and the map as field and as affine, as ANTs keeps it: first the field, then the affine."""
-    save_volume(np.zeros(pair.size), pair.affine, tmp_path / "fixed.nii.gz")
-    save_volume(pair.moving[0, 0].numpy(), pair.moving_affine, tmp_path / "moving.nii.gz")
+    save_pair(pair, tmp_path)
     write_displacement(tmp_path / "warp.nii.gz", pair.ddf_mm, pair.affine)
     write_affine(tmp_path / "affine.mat", pair.initial)
-    write_composite(tmp_path / "transform.h5", pair.ddf_mm, pair.affine, pair.initial)
     write_displacement(tmp_path / "total.nii.gz", pair.total_mm, pair.affine)
     return tmp_path
 
