@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from common.errors import RegInputError
 from common.losses import GradientLoss, LandmarkLoss, LNCCLoss
 from common.metrics import present_labels
+from common.objective import check_pair
 from common.soft_dice import SoftDiceLoss
 from common.spatial import warp
 
@@ -80,7 +80,7 @@ class EOIRLoss(nn.Module):
         Raises:
             RegInputError: if the pair lacks what a weight needs, or a label is not below ``num_labels``.
         """
-        self._check(pair)
+        check_pair(pair, label=self.dice_weight > 0, keypoints=self.landmark_weight > 0)
         moving, fixed = pair["moving"], pair["fixed"]
         total = moving.new_zeros(())
         for k, (svf, ddf) in enumerate(zip(levels.svf, levels.ddf, strict=True)):
@@ -94,15 +94,6 @@ class EOIRLoss(nn.Module):
             keypoints = pair["fixed_keypoints"], pair["moving_keypoints"]
             total = total + self.landmark_weight * self.landmarks(levels.ddf[0], *keypoints)
         return total
-
-    def _check(self, pair: dict[str, Tensor]) -> None:
-        for part, weight in (("label", self.dice_weight), ("keypoints", self.landmark_weight)):
-            lacking = [f"{role}_{part}" for role in ("moving", "fixed") if f"{role}_{part}" not in pair]
-            if weight > 0 and lacking:
-                raise RegInputError(
-                    f"a training pair has no {' and no '.join(lacking)}, expected {part} of both images, because their "
-                    "weight in the loss is above 0; add them to the datalist or set the weight to 0."
-                )
 
     def _similarity(self, k: int, warped: Tensor, fixed: Tensor) -> Tensor:
         if self.kernel_sizes is None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.flow import integrate
+from common.padding import crop_to, pad_to_multiple
 from common.spatial import compose, upsample, warp
 
 __all__ = ["EOIR", "Levels"]
@@ -83,10 +84,7 @@ class EOIR(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, 2, *S), channel 0 moving and 1 fixed, to a ddf (B, N, *S) in voxels."""
-        ddf = self.estimate(image)[1][0]
-        for axis in range(2, image.ndim):
-            ddf = ddf.narrow(axis, 0, image.shape[axis])
-        return ddf
+        return crop_to(self.estimate(image)[1][0], image.shape[2:])
 
     @torch.jit.ignore
     def pyramid(self, image: Tensor) -> Levels:
@@ -128,12 +126,7 @@ class EOIR(nn.Module):
 
     def pad(self, image: Tensor) -> Tensor:
         """Zero-pad the far end of each axis to a multiple of the pyramid's stride (at least two coarse voxels)."""
-        padding: list[int] = []
-        for axis in range(image.ndim - 1, 1, -1):  # F.pad counts axes from the last
-            stride = self.stride[axis - 2]
-            cells = max((image.shape[axis] + stride - 1) // stride, 2 if stride > 1 else 1)
-            padding += [0, cells * stride - image.shape[axis]]
-        return F.pad(image, padding) if sum(padding) > 0 else image
+        return pad_to_multiple(image, self.stride, 2)
 
     def halve(self, features: Tensor) -> Tensor:
         """Linear resampling by the pyramid's factor, first and last voxel centers kept."""
