@@ -1,4 +1,4 @@
-"""Running the bundles that optimise every pair anew, for their tests."""
+"""Running the bundles that optimise every pair anew, for their tests; copies and results of any bundle."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def configs(name: str) -> Path:
 def copy_of_bundle(name: str, folder: Path) -> Path:
     """A copy into which tests may write."""
     copy = folder / name
-    shutil.copytree(BUNDLES / name, copy, ignore=shutil.ignore_patterns("eval", "__pycache__"))
+    shutil.copytree(BUNDLES / name, copy, ignore=shutil.ignore_patterns("eval", "models", "__pycache__"))
     return copy
 
 

@@ -1,8 +1,8 @@
 """VoxelMorph: one U-Net reads both images and gives a displacement, or a velocity that is integrated.
 
-Source: Balakrishnan et al., "VoxelMorph: A Learning Framework for Deformable Medical Image Registration", IEEE TMI 2019,
-arXiv 1809.05231; the velocity: Dalca et al., Med. Image Anal. 2019, arXiv 1903.03545. Where their text is silent, the
-networks are those that github.com/junyuchen245/TransMorph_Transformer_for_Medical_Image_Registration compares with.
+Source: Balakrishnan et al., "VoxelMorph: A Learning Framework for Deformable Medical Image Registration", IEEE TMI
+2019, arXiv 1809.05231; the velocity: Dalca et al., Med. Image Anal. 2019, arXiv 1903.03545. Where their text is silent,
+the networks are those that github.com/junyuchen245/TransMorph_Transformer_for_Medical_Image_Registration compares with.
 """
 
 from collections.abc import Sequence

@@ -17,6 +17,7 @@ from common.errors import sentence_of
 from common.losses import LandmarkLoss
 from common.phantom import write_phantom
 from tests.bundles.pairwise import RESULTS, written
+from tests.bundles.trained import ids
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "bundles" / "eoir" / "configs"
@@ -59,14 +60,6 @@ def run(bundle: Path, dataset: Path, *files: str, kind: str = "train", **overrid
     workflow.run()
     workflow.finalize()
     return workflow
-
-
-def ids(config: object, prefix: str = "") -> dict[str, object]:
-    """Every leaf of a config by its `::` id."""
-    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else None
-    if items is None:
-        return {prefix: config}
-    return {k: v for key, value in items for k, v in ids(value, f"{prefix}::{key}" if prefix else str(key)).items()}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -1,0 +1,43 @@
+"""Running the bundles whose networks are trained, for their tests."""
+
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+
+from tests.bundles.pairwise import BUNDLES
+
+NETWORKS = {
+    "voxelmorph": {"encoder": [4, 8], "decoder": [8, 8, 4]},
+}
+"""Overrides by bundle that make a network small."""
+STEPS = {"max_epochs": 1, "steps_per_epoch": 2, "val_interval": 1, "kernel_size": 5}
+"""Overrides that leave two steps."""
+
+
+def run(bundle: Path, dataset: Path, *files: str, kind: str = "train", **overrides) -> ConfigWorkflow:
+    """Run some of a copy's configs, a small network in few steps, and return the finished workflow."""
+    settings = {"bundle_root": str(bundle), "dataset_dir": str(dataset), "device": "$torch.device('cpu')"}
+    workflow = ConfigWorkflow(
+        [str(bundle / "configs" / f"{name}.json") for name in files],
+        workflow_type=kind,
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        **settings | NETWORKS[bundle.name] | (STEPS if kind == "train" else {}) | overrides,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+def ids(config: object, prefix: str = "") -> dict[str, object]:
+    """Every leaf of a config by its `::` id."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else None
+    if items is None:
+        return {prefix: config}
+    return {k: v for key, value in items for k, v in ids(value, f"{prefix}::{key}" if prefix else str(key)).items()}
+
+
+def overlays(name: str) -> list[str]:
+    """The names of a bundle's configs that change its train.json."""
+    own = {"metadata", "train", "inference"}
+    return sorted(path.stem for path in (BUNDLES / name / "configs").glob("*.json") if path.stem not in own)
