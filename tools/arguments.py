@@ -43,5 +43,5 @@ def command_line() -> str:
     words, private = ["regbundles"], False
     for word in sys.argv[1:]:
         words.append(Path(word).name if private else word)
-        private = word in ("--dataset-dir", "--out", "--results", "--work", "--weights")
+        private = word in ("--data", "--dataset-dir", "--out", "--results", "--work", "--weights")
     return shlex.join(words)

@@ -23,15 +23,73 @@ def lncc(
     warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
     threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    backends: Annotated[str | None, typer.Option(help="as five_conv,separable; all by default")] = None,
+    backends: Annotated[str | None, typer.Option(help="as five_conv,separable,compiled_monai; by device")] = None,
+    batch: Annotated[str, typer.Option(help="batch and channels")] = "1x1",
 ) -> None:
-    """Forward and backward of every LNCC backend and of MONAI's loss, in one run."""
-    from .benchmark import LNCC_BACKENDS, benchmark_lncc
+    """Forward and backward of every LNCC backend, of MONAI's loss and others, beside the memory's own pace."""
+    from .benchmark_lncc import benchmark_lncc
 
     grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
-    names = tuple(backends.split(",")) if backends else LNCC_BACKENDS
-    widths = numbers(windows, ",", "--windows")
-    print(benchmark_lncc(Path(out), grids, widths, runs, warmup=warmup, threads=threads, device=device, backends=names))
+    names = tuple(backends.split(",")) if backends else None
+    widths, leading = numbers(windows, ",", "--windows"), tuple(numbers(batch, "x", "--batch"))
+    stack = {"warmup": warmup, "threads": threads, "device": device, "backends": names, "batch": leading}
+    print(benchmark_lncc(Path(out), grids, widths, runs, **stack))
+
+
+@benchmark.command()
+def epoch(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid; the paper's is 160x192x224")] = "80x96x112",
+    networks: Annotated[str | None, typer.Option(help="as 'VoxelMorph-1;TransMorph'; the paper's five")] = None,
+    backends: Annotated[str, typer.Option(help="of LNCC, with commas")] = "five_conv,group_conv,auto",
+    runs: Annotated[int, typer.Option(help="timed steps of each case")] = 5,
+    warmup: Annotated[int, typer.Option(help="steps before them")] = 1,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """The fast LNCC paper's Table 1: seconds of a step and of an epoch by network and form of the loss."""
+    from .benchmark_epoch import benchmark_epoch
+    from .network_variants import FAST_LNCC, variants_named
+
+    grid, names = tuple(numbers(size, "x", "--size")), variants_named(networks, FAST_LNCC)
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_epoch(Path(out), grid, runs, warmup, networks=names, backends=backends.split(","), **stack))
+
+
+@benchmark.command()
+def curves(
+    out: Out = "results",
+    steps: Annotated[int, typer.Option(help="of each training, a multiple of 8")] = 200,
+    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """VoxelMorph-1's loss from one seed by each form of LNCC, step by step."""
+    import tempfile
+
+    from .benchmark_curves import benchmark_curves
+
+    with tempfile.TemporaryDirectory() as work:
+        options = {"dataset_dir": dataset_dir, "threads": threads, "command": command_line()}
+        print(benchmark_curves(Path(out), steps, work=Path(work), **options))
+
+
+@benchmark.command()
+def network(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid; on a GPU 160x192x224")] = "80x96x112",
+    networks: Annotated[str | None, typer.Option(help="as 'VoxelMorph-1;EOIR 8'; all by default")] = None,
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
+    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Parameters, latency of a registration, time of a training step and peak memory of every network."""
+    from .benchmark_network import benchmark_network
+    from .network_variants import VARIANTS, variants_named
+
+    grid, names = tuple(numbers(size, "x", "--size")), variants_named(networks, tuple(VARIANTS))
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_network(Path(out), grid, runs, warmup, networks=names, **stack))
 
 
 @benchmark.command()
@@ -185,6 +243,22 @@ def register(
 
 
 @benchmark.command()
+def raw(
+    data: Annotated[str, typer.Option(help="folder of lung_ct, malc and mni152, of which each pair reads its own")],
+    out: Out = "results",
+    pairs: Annotated[str | None, typer.Option(help="names, as lung,thick-fixed; default all")] = None,
+    threads: Annotated[int, typer.Option(help="of the command")] = 2,
+    work: Annotated[str | None, typer.Option(help="folder where results and pictures stay; default none")] = None,
+) -> None:
+    """`regbundles register` on raw scans, with labels to score by and no other flag: Dice, error, seconds, memory."""
+    from .benchmark_raw import benchmark_raw
+    from .raw_cases import CASES
+
+    names, kept = pairs.split(",") if pairs else tuple(CASES), None if work is None else Path(work).absolute()
+    print(benchmark_raw(Path(data), Path(out), names, threads=threads, work=kept, command=command_line()))
+
+
+@benchmark.command()
 def training(
     out: Out = "results",
     kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
@@ -271,3 +345,14 @@ def table_pairs(
     from .report_pairs import report_pairs
 
     print(report_pairs(Path(scores), Path(picture)))
+
+
+@report.command("speed")
+def table_speed(
+    results: Annotated[str, typer.Option(help="folder of lncc-*.csv, epoch-*.csv and network-*.csv")] = "results",
+    out: Annotated[str, typer.Option(help="folder for the pictures")] = "docs",
+) -> None:
+    """Tables of LNCC, epochs and networks, and a picture of what LNCC takes of a training step."""
+    from .report_speed import report_speed
+
+    print(report_speed(Path(results), Path(out)))

@@ -60,9 +60,9 @@ def benchmark_register(
     return write(out / file_name("register", "cpu", threads), rows)
 
 
-def measure(pair: list[Path], bundle: str, out: Path, threads: int) -> dict[str, float]:
+def measure(pair: Sequence[Path], bundle: str, out: Path, threads: int, flags: Sequence[str] = ()) -> dict[str, float]:
     """Wall and processor seconds, and peak memory, of the command."""
-    words = [sys.executable, "-m", "tools", "register", *map(str, pair), "--bundle", bundle, "--out", str(out)]
+    words = [sys.executable, "-m", "tools", "register", *map(str, pair), "--bundle", bundle, "--out", str(out), *flags]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
     started = time.perf_counter()
     process = subprocess.Popen([*words, "--force", "--quiet", "--device", "cpu"], env=environment)
