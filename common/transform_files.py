@@ -2,10 +2,10 @@
 
 On disk everything is LPS mm. A displacement field is a NIfTI file (X, Y, Z, 1, 3), in 2-D (X, Y, 1, 1, 2), with intent
 code 1007; ``d_LPS = diag(-1, -1, 1) u_RAS``. A composite holds an affine A and a field d and means y = A(x + d(x)): the
-affine was added first, and ITK applies what was added last first.
+affine was added first, and ITK applies what was added last first. ``common.map_files`` reads composites, these and
+others.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -16,27 +16,12 @@ from torch import Tensor
 from .errors import RegInputError
 from .files import save_atomically
 from .geometry import lps_sign, spatial_affine
-from .itk_classes import from_itk_matrix, itk_class, read_transforms, to_itk_matrix, write_transform
+from .itk_classes import from_itk_matrix, itk_class, to_itk_matrix, write_transform
 
-__all__ = ["Composite", "read_composite", "read_displacement", "write_composite", "write_displacement"]
+__all__ = ["read_displacement", "write_composite", "write_displacement"]
 
 VECTOR_INTENT = 1007  # NIFTI_INTENT_VECTOR: the one by which ITK knows a vector image
 ORTHONORMAL_ATOL = 1e-4  # of D^T D - 1: float32 headers round about 1e-6; over 200 mm this is 0.02 mm
-
-
-@dataclass(frozen=True)
-class Composite:
-    """``y = initial @ (x + ddf_mm(x))``, fixed to moving world, RAS mm.
-
-    Attributes:
-        ddf_mm: (1, N, *S), or None: no field.
-        affine: (N + 1, N + 1) of the field's grid, or None.
-        initial: (N + 1, N + 1), applied after the field.
-    """
-
-    ddf_mm: Tensor | None
-    affine: np.ndarray | None
-    initial: np.ndarray
 
 
 def write_displacement(path: Path | str, ddf_mm: Tensor, affine: np.ndarray) -> None:
@@ -122,38 +107,6 @@ def write_composite(
     save_atomically(lambda temporary: write_transform(composite, str(temporary)), path)
 
 
-def read_composite(path: Path | str) -> Composite:
-    """Read an ITK transform file of affine-like transforms and, as the last added, at most one displacement field.
-
-    Raises:
-        RegInputError: if it cannot be read or holds anything else, such as a B-spline or a second field.
-    """
-    try:
-        transforms = read_transforms(str(path))
-    except (RuntimeError, OSError, TypeError) as error:
-        raise RegInputError(
-            f"{path} cannot be read ({error}), expected an ITK transform file; check the file."
-        ) from error
-    ddf_mm, affine = None, None
-    if transforms and is_field(transforms[-1]):
-        ddf_mm, affine = from_itk_field(transforms.pop())
-    kinds = [t.GetNameOfClass() for t in transforms]
-    if not all(hasattr(t, "GetMatrix") and hasattr(t, "GetOffset") for t in transforms) or not (
-        kinds or affine is not None
-    ):
-        raise RegInputError(f"{path} holds {kinds}, expected affines, then at most one displacement field; convert it.")
-    ndim = len(affine) - 1 if affine is not None else transforms[0].GetInputSpaceDimension()
-    initial = np.eye(ndim + 1)
-    for transform in transforms:  # the first added is applied last
-        initial = initial @ from_itk_affine(transform)
-    return Composite(ddf_mm, affine, initial)
-
-
-def is_field(transform: object) -> bool:
-    """Whether an ITK transform is a displacement field."""
-    return transform.GetNameOfClass() == "DisplacementFieldTransform"
-
-
 def to_itk_affine(matrix: np.ndarray) -> object:
     """An ITK affine, LPS, of a (N + 1, N + 1) matrix in RAS."""
     ndim = len(matrix) - 1
@@ -163,16 +116,6 @@ def to_itk_affine(matrix: np.ndarray) -> object:
     transform.SetMatrix(to_itk_matrix(lps[:-1, :-1]))
     transform.SetOffset([float(v) for v in lps[:-1, -1]])
     return transform
-
-
-def from_itk_affine(transform: object) -> np.ndarray:
-    """The (N + 1, N + 1) matrix in RAS of an ITK transform that has a matrix and an offset."""
-    offset = list(transform.GetOffset())
-    ndim = len(offset)
-    matrix = np.eye(ndim + 1)
-    matrix[:-1, :-1], matrix[:-1, -1] = from_itk_matrix(transform.GetMatrix(), ndim), offset
-    flip = np.diag([*lps_sign(ndim), 1.0])
-    return flip @ matrix @ flip
 
 
 def itk_vectors(ddf_mm: Tensor) -> np.ndarray:

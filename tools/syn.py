@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from common.errors import RegEnvError, RegNumericsError
-from common.transform_files import read_composite
+from common.map_files import read_transform
 
 from .peers import register_pairs
 from .predictions import Folder, Pair
@@ -73,10 +73,15 @@ def register(ants: ModuleType, pair: Pair, work: Path) -> tuple[str, float]:
 def the_field(files: Sequence[str], pair: Pair) -> str:
     """The displacement field of a transform; beside it ANTs writes the affine that it was told, the identity."""
     field, *affines = files or [""]
-    matrices = [read_composite(path).initial for path in affines]
-    if not field.endswith("Warp.nii.gz") or not all(np.allclose(m, np.eye(len(m)), atol=1e-6) for m in matrices):
+    if not field.endswith("Warp.nii.gz") or not all(is_identity(path) for path in affines):
         raise RegNumericsError(
             f"SyN of {pair.name} returned {[Path(file).name for file in files]}, expected a displacement field and at "
             "most identities; look at the images."
         )
     return field
+
+
+def is_identity(path: str) -> bool:
+    """Whether a transform file leaves every point where it is."""
+    matrix = read_transform(path).matrix
+    return matrix is not None and np.allclose(matrix, np.eye(len(matrix)), atol=1e-6)

@@ -7,7 +7,8 @@ import torch
 
 from common.errors import RegEnvError, RegInputError
 from common.geometry import ddf_to_mm, mm_to_ddf, total_displacement_mm, transform_points, voxels_to_mm, warp_mm
-from common.transform_files import read_composite, read_displacement, write_composite, write_displacement
+from common.map_files import read_affine, read_transform
+from common.transform_files import read_displacement, write_composite, write_displacement
 
 from .test_geometry import GRIDS, INITIAL, SIZE, about_center, affine_of, centered_on, smooth_ddf, smooth_image
 
@@ -188,17 +189,15 @@ def test_a_composite_comes_back(tmp_path, dimension):
     initial = np.vstack([np.random.default_rng(0).normal(size=(dimension, dimension + 1)), np.eye(dimension + 1)[-1:]])
     ddf_mm = ddf_to_mm(smooth_ddf((7, 8, 9)[:dimension]), affine)
     write_composite(tmp_path / "both.h5", ddf_mm, affine, initial)
-    again = read_composite(tmp_path / "both.h5")
-    torch.testing.assert_close(again.ddf_mm, ddf_mm.float())
-    np.testing.assert_allclose(again.affine, affine, atol=1e-12)
-    np.testing.assert_allclose(again.initial, initial, atol=1e-12)
+    field, linear = read_transform(tmp_path / "both.h5").parts
+    torch.testing.assert_close(field.ddf_mm, ddf_mm.float())
+    np.testing.assert_allclose(field.affine, affine, atol=1e-12)
+    np.testing.assert_allclose(linear.matrix, initial, atol=1e-12)
 
 
 def test_a_composite_of_an_affine_alone_comes_back(tmp_path):
     write_composite(tmp_path / "affine.h5", None, None, INITIAL)
-    again = read_composite(tmp_path / "affine.h5")
-    assert again.ddf_mm is None
-    np.testing.assert_allclose(again.initial, INITIAL, atol=1e-12)
+    np.testing.assert_allclose(read_affine(tmp_path / "affine.h5"), INITIAL, atol=1e-12)
 
 
 def test_affines_of_a_foreign_file_are_multiplied_in_itks_order(tmp_path):
@@ -211,20 +210,8 @@ def test_affines_of_a_foreign_file_are_multiplied_in_itks_order(tmp_path):
     both = sitk.CompositeTransform([first, second])
     sitk.WriteTransform(both, str(tmp_path / "two.h5"))
     point = np.array([7.0, -8, 9])
-    ours = read_composite(tmp_path / "two.h5").initial @ np.append(point * [-1, -1, 1], 1)
+    ours = read_affine(tmp_path / "two.h5") @ np.append(point * [-1, -1, 1], 1)
     np.testing.assert_allclose(ours[:3] * [-1, -1, 1], both.TransformPoint(point.tolist()), atol=1e-9)
-
-
-def test_a_b_spline_is_refused_by_name(tmp_path):
-    sitk.WriteTransform(sitk.BSplineTransform(3), str(tmp_path / "spline.h5"))
-    with pytest.raises(RegInputError, match="BSplineTransform"):
-        read_composite(tmp_path / "spline.h5")
-
-
-def test_a_file_that_is_no_transform_is_refused(tmp_path):
-    (tmp_path / "text.h5").write_text("nothing")
-    with pytest.raises(RegInputError, match=r"text.h5 cannot be read"):
-        read_composite(tmp_path / "text.h5")
 
 
 @pytest.mark.parametrize("write", [write_displacement, write_composite], ids=["nifti", "h5"])
