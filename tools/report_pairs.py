@@ -113,8 +113,7 @@ def draw(points: Sequence[Point]) -> Figure:
     axes = figure.subplots()
     for method in dict.fromkeys(point.method for point in points if point.method != "affine"):
         chosen = sorted((p for p in points if p.method == method), key=lambda point: point.sdlogj)
-        seconds = [point.seconds for point in chosen]
-        label = f"{method}, {min(seconds):.0f} to {max(seconds):.0f} s"
+        label = f"{method}, {span([point.seconds for point in chosen])} s"
         style = "-" if method == OWN else ""
         axes.plot([p.sdlogj for p in chosen], [p.mean for p in chosen], MARKERS.get(method, "x") + style, label=label)
     axes.set_xlabel("SDlogJ of the deformation (less is smoother)")
@@ -122,3 +121,9 @@ def draw(points: Sequence[Point]) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     return figure
+
+
+def span(values: Sequence[float]) -> str:
+    """Smallest to largest, rounded; one number where they round to the same."""
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
