@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import torch
 from monai.bundle import ConfigWorkflow
+from torch import Tensor
 
+from common.spatial import identity_grid
 from tests.bundles.pairwise import BUNDLES
 
 NETWORKS = {
+    "symnet": {"channels": 2, "integrate_steps": 3},
     "voxelmorph": {"encoder": [4, 8], "decoder": [8, 8, 4]},
 }
 """Overrides by bundle that make a network small."""
@@ -41,3 +45,9 @@ def overlays(name: str) -> list[str]:
     """The names of a bundle's configs that change its train.json."""
     own = {"metadata", "train", "inference"}
     return sorted(path.stem for path in (BUNDLES / name / "configs").glob("*.json") if path.stem not in own)
+
+
+def smooth_pair(*size: int) -> Tensor:
+    """Two different images (1, 2, *size) that are smooth, and so is what a network makes of them."""
+    x = identity_grid(list(size), torch.zeros(1)) / 8
+    return torch.cat([x.sin().mean(dim=1, keepdim=True), x.cos().mean(dim=1, keepdim=True)], dim=1)

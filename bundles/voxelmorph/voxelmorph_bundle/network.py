@@ -19,7 +19,6 @@ from common.spatial import at_least_float32, upsample
 
 __all__ = ["VoxelMorph"]
 
-PADDING = "zeros"  # outside the grid nothing moves, as in the published program
 HEAD_STD = 1e-5  # of the last convolution's weights: training starts at the identity
 
 
@@ -103,9 +102,9 @@ class VoxelMorph(nn.Module):
         if self.integrate_steps == 0:
             return svf
         if not self.half_resolution:
-            return integrate(svf, self.integrate_steps, PADDING)
+            return integrate(svf, self.integrate_steps, "zeros")
         coarse = upsample(svf, [(n + 1) // 2 for n in svf.shape[2:]])
-        return upsample(integrate(coarse, self.integrate_steps, PADDING), svf.shape[2:])
+        return upsample(integrate(coarse, self.integrate_steps, "zeros"), svf.shape[2:])
 
 
 def check_settings(
