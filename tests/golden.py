@@ -59,9 +59,16 @@ def golden_values(shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def fill(network: nn.Module, heads: list[tuple[nn.Module, float]]) -> nn.Module:
-    """Give every parameter its golden values, scale the flow heads, and put the network into evaluation mode."""
+    """Give every parameter its golden values, scale the flow heads, and put the network into evaluation mode.
+
+    Layer normalization keeps weight 1 and bias 0.
+    """
     for parameter in network.parameters():
         parameter.copy_(golden_values(tuple(parameter.shape)))
+    for module in network.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
     for head, factor in heads:
         for parameter in head.parameters():
             parameter.mul_(factor)

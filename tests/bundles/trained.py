@@ -10,7 +10,9 @@ from common.spatial import identity_grid
 from tests.bundles.pairwise import BUNDLES
 
 NETWORKS = {
+    "lku_net": {"channels": 4},
     "symnet": {"channels": 2, "integrate_steps": 3},
+    "transmorph": {"variant": "tiny"},
     "voxelmorph": {"encoder": [4, 8], "decoder": [8, 8, 4]},
 }
 """Overrides by bundle that make a network small."""

@@ -1,0 +1,1 @@
+"""LKU-Net: a U-Net with large kernels for registration (arXiv 2208.04939)."""
