@@ -1,8 +1,4 @@
-"""How long our building blocks take, and how much memory, beside what they replace.
-
-Question for ``lncc``: how much faster than the published convolutions and than MONAI's loss is each backend, forward
-and backward apart? Every row is measured in a process of its own.
-"""
+"""What all measurements share: a process of its own for each, clocks, memory, names of device and stack, csv files."""
 
 import csv
 import multiprocessing
@@ -20,83 +16,24 @@ import torch
 from torch import Tensor
 
 from common.errors import RegInputError
-from common.lncc import lncc_mean
 
-__all__ = ["LNCC_BACKENDS", "benchmark_lncc"]
+__all__ = [
+    "apart",
+    "check_device",
+    "clock",
+    "commit",
+    "copy_bandwidth",
+    "device_name",
+    "file_name",
+    "peak_memory",
+    "start_memory",
+    "summary",
+    "time_once",
+    "time_once_of",
+    "write",
+]
 
-LNCC_BACKENDS = ("five_conv", "group_conv", "monai", "separable", "cpu")
 REPOSITORY = Path(__file__).parent.parent
-
-
-def benchmark_lncc(
-    out: Path,
-    sizes: Sequence[tuple[int, ...]] = ((160, 192, 224),),
-    windows: Sequence[int] = (9,),
-    runs: int = 5,
-    *,
-    warmup: int = 1,
-    threads: int | None = None,
-    device: str = "cpu",
-    backends: Sequence[str] = LNCC_BACKENDS,
-    command: str | None = None,
-) -> Path:
-    """Time the mean LNCC and its gradient by the warped image, batch 1, float32, and write one row per case.
-
-    Memory is the growth of the peak over what the process held with both images made: resident set on the CPU, torch's
-    allocations on a GPU. The separable backend forms its gradient in the forward pass, so compare totals.
-
-    Args:
-        out: folder for the csv, whose name tells device and stack.
-        sizes: spatial sizes, two or three sides each.
-        windows: odd kernel sizes in voxels.
-        runs: timed runs, at least 1; median and interquartile range are reported.
-        warmup: runs before them.
-        threads: threads of torch; its own choice if None.
-        device: "cpu" or "cuda".
-        backends: from ``LNCC_BACKENDS``.
-        command: what to write in the ``command`` column; made from the arguments if None.
-
-    Returns:
-        Path of the csv.
-
-    Raises:
-        RegInputError: an unknown backend, no run, a window that does not fit, or no such device.
-    """
-    check(sizes, windows, runs, device, backends)
-    threads = threads or torch.get_num_threads()
-    sides = ["x".join(map(str, size)) for size in sizes]
-    command = command or (
-        f"regbundles benchmark lncc --sizes {','.join(sides)} --windows {','.join(map(str, windows))} --runs {runs} "
-        f"--warmup {warmup} --threads {threads} --device {device} --backends {','.join(backends)}"
-    )
-    stack = {"device": device_name(device), "torch": torch.__version__, "threads": threads, "runs": runs}
-    rows = []
-    for side, size in zip(sides, sizes, strict=True):
-        for window in windows:
-            cases = [apart(measure, backend, size, window, runs, warmup, threads, device) for backend in backends]
-            add_ratios(cases)
-            rows += [{"size": side, "window": window, **case, **stack} for case in cases]
-    for row in rows:
-        row |= {"commit": commit(), "command": command}
-    return write(Path(out) / file_name("lncc", device, threads), rows)
-
-
-def check(sizes: Sequence, windows: Sequence[int], runs: int, device: str, backends: Sequence[str]) -> None:
-    """Refuse before the first minute is spent."""
-    unknown = set(backends) - set(LNCC_BACKENDS)
-    if unknown or not backends:
-        raise RegInputError(f"backends are {sorted(backends)}; expected some of {LNCC_BACKENDS}; correct the names.")
-    if runs < 1:
-        raise RegInputError(f"runs is {runs}; expected at least 1; ask for one run or more.")
-    for size in sizes:
-        for window in windows:
-            if len(size) not in (2, 3) or window % 2 == 0 or not 0 < window <= min(size):
-                raise RegInputError(
-                    f"size {tuple(size)} with window {window}; expected two or three sides and an odd window no larger "
-                    "than the shortest; change one of them."
-                )
-    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
-        raise RegInputError(f"device is {device!r}; expected 'cpu', or 'cuda' where torch sees one; choose another.")
 
 
 def apart(function: Callable, *arguments) -> dict:
@@ -105,35 +42,10 @@ def apart(function: Callable, *arguments) -> dict:
         return pool.submit(function, *arguments).result()
 
 
-def measure(
-    backend: str, size: tuple[int, ...], window: int, runs: int, warmup: int, threads: int, device: str
-) -> dict[str, str | float]:
-    """Times (s) and peak memory (MiB) of one backend on noise in [0, 1]; alters the process's settings."""
-    torch.set_num_threads(threads)
-    fixed, warped = torch.rand(2, 1, 1, *size, generator=torch.Generator().manual_seed(0)).to(device)
-    warped = (fixed + warped) / 2
-    loss = lncc_loss(backend, window, len(size))
-    before = start_memory(device)
-    times = [time_once(loss, fixed, warped, device) for _ in range(warmup + runs)][warmup:]
-    forward, backward, values = zip(*times, strict=True)
-    return {
-        "backend": backend,
-        **summary("forward_s", forward),
-        **summary("backward_s", backward),
-        **summary("total_s", [f + b for f, b in zip(forward, backward, strict=True)]),
-        "peak_memory_mib": round((peak_memory(device) - before) / 2**20, 1),
-        "loss": round(values[0], 7),
-    }
-
-
-def lncc_loss(backend: str, window: int, dimensions: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss -mean(lncc) of (fixed, warped)."""
-    if backend == "monai":
-        from monai.losses import LocalNormalizedCrossCorrelationLoss  # seconds to import: only in the process it is for
-
-        theirs = LocalNormalizedCrossCorrelationLoss(spatial_dims=dimensions, kernel_size=window)
-        return lambda fixed, warped: theirs(warped, fixed)
-    return lambda fixed, warped: -lncc_mean(fixed, warped, window, backend=backend)
+def check_device(device: str) -> None:
+    """RegInputError unless torch has it."""
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise RegInputError(f"device is {device!r}; expected 'cpu', or 'cuda' where torch sees one; choose another.")
 
 
 def time_once(loss: Callable, fixed: Tensor, warped: Tensor, device: str) -> tuple[float, float, float]:
@@ -155,6 +67,18 @@ def time_once_of(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[
     between = time.perf_counter()
     value.backward(torch.ones_like(value))
     return between - started, time.perf_counter() - between
+
+
+def copy_bandwidth(device: str, mebibytes: int = 256, runs: int = 7) -> float:
+    """Bytes per second that a copy reads and writes, the best of some runs: more than a cache holds."""
+    source = torch.ones(mebibytes * 2**18, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(runs + 1):  # the first one maps the memory
+        started = clock(device)
+        target.copy_(source)
+        seconds.append(clock(device) - started)
+    return 2 * 4 * source.numel() / min(seconds[1:])
 
 
 def clock(device: str) -> float:
@@ -191,15 +115,6 @@ def peak_memory(device: str) -> int:
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
     unit = 1 if platform.system() == "Darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def add_ratios(cases: list[dict]) -> None:
-    """How many times faster than Algorithm 1 and than MONAI, by median totals; empty where those were not run."""
-    totals = {case["backend"]: case["total_s_median"] for case in cases}
-    for case in cases:
-        for other in ("five_conv", "monai"):
-            ratio = totals[other] / case["total_s_median"] if other in totals else None
-            case[f"times_faster_than_{other}"] = "" if ratio is None else round(ratio, 2)
 
 
 def device_name(device: str) -> str:

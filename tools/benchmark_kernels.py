@@ -1,5 +1,6 @@
 """What the compiled loops for the CPU gain over torch, operator by operator; each case in a process of its own."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,20 @@ from common.lncc import lncc_mean
 from common.smooth import gaussian_smooth
 from common.spatial import compose, upsample, warp
 
-from .benchmark import apart, commit, device_name, summary, time_once_of, write
+from .benchmark import apart, commit, copy_bandwidth, device_name, summary, time_once_of, write
 
 __all__ = ["benchmark_kernels"]
 
-OPERATORS = ("compose", "warp", "lncc 5", "lncc 9", "smooth 1")
+OPERATORS = {"compose": 15, "warp": 13, "lncc 5": 3, "lncc 9": 3, "smooth 1": 12}
+"""Floats per voxel that forward and backward move at least, each input read and each output written once a pass."""
 
 
 def benchmark_kernels(
     out: Path, size: tuple[int, ...], runs: int = 5, warmup: int = 2, threads: int = 2, command: str = ""
 ) -> Path:
     """Seconds forward and backward of every operator by torch and by compiled loops, as ``kernels-cpu-*.csv``.
+
+    ``floor_s`` is what moving :data:`OPERATORS`' floats takes at the bandwidth of a copy.
 
     Args:
         out: where the csv goes.
@@ -31,16 +35,24 @@ def benchmark_kernels(
         threads: of torch and of the loops.
         command: that is noted in every row.
     """
-    rows = []
+    rows, bandwidth = [], apart(pace, threads)["bytes_per_s"]
     for operator in OPERATORS:
         cases = [apart(measure, operator, size, runs, warmup, threads, backend) for backend in ("torch", "cpu")]
+        floor = 4 * OPERATORS[operator] * math.prod(size) / bandwidth
         for case in cases:
             case["times_faster_than_torch"] = round(cases[0]["total_s_median"] / case["total_s_median"], 1)
+            case |= {"floor_s": float(f"{floor:.3g}"), "times_the_floor": round(case["total_s_median"] / floor, 1)}
         rows += cases
     stack = {"size": "x".join(map(str, size)), "device": device_name("cpu"), "threads": threads}
     stack |= {"torch": torch.__version__, "commit": commit(), "command": command}
     version = torch.__version__.split("+")[0]
     return write(out / f"kernels-cpu-{threads}threads-torch{version}.csv", [{**row, **stack} for row in rows])
+
+
+def pace(threads: int) -> dict[str, float]:
+    """Bytes per second of a copy by so many threads; alters the process's settings."""
+    torch.set_num_threads(threads)
+    return {"bytes_per_s": copy_bandwidth("cpu")}
 
 
 def measure(operator: str, size: tuple[int, ...], runs: int, warmup: int, threads: int, backend: str) -> dict:

@@ -1,72 +1,15 @@
-"""The benchmark's table on a tiny size, and its arithmetic."""
+"""What all measurements share."""
 
-import csv
-import subprocess
+import time
 
 import pytest
 import torch
 
-from common.errors import RegInputError
-from common.lncc import lncc_mean
 from tools import benchmark
-from tools.benchmark import LNCC_BACKENDS, benchmark_lncc
-
-SIZE = (9, 10, 11)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """One run of every backend with two threads."""
-    path = benchmark_lncc(tmp_path_factory.mktemp("results"), [SIZE], [3], runs=3, threads=2)
-    with path.open(newline="") as file:
-        return path, list(csv.DictReader(file))
-
-
-def test_one_row_for_every_backend_and_monai(table):
-    assert [(row["backend"], row["size"], row["window"]) for row in table[1]] == [
-        (backend, "9x10x11", "3") for backend in LNCC_BACKENDS
-    ]
-
-
-def test_file_name_tells_device_and_stack(table):
-    assert table[0].name == f"lncc-cpu-2threads-torch{torch.__version__.split('+')[0]}.csv"
-
-
-def test_all_backends_measured_the_same_loss(table):
-    fixed, noise = torch.rand(2, 1, 1, *SIZE, generator=torch.Generator().manual_seed(0))
-    expected = -float(lncc_mean(fixed, (fixed + noise) / 2, 3))
-    assert [float(row["loss"]) for row in table[1]] == pytest.approx([expected] * len(LNCC_BACKENDS), abs=1e-3)
-
-
-def test_every_row_names_stack_commit_and_command(table):
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=benchmark.REPOSITORY, capture_output=True, text=True
-    ).stdout.strip()
-    for row in table[1]:
-        assert row["torch"] == torch.__version__ and row["threads"] == "2" and row["device"]
-        assert row["commit"].removesuffix("+dirty") == (head or "unknown")
-        assert row["command"].startswith("regbundles benchmark lncc --sizes 9x10x11 --windows 3 --runs 3")
-
-
-def test_times_and_ratios_agree(table):
-    totals = {row["backend"]: float(row["total_s_median"]) for row in table[1]}
-    for row in table[1]:
-        assert float(row["forward_s_median"]) > 0 and float(row["backward_s_median"]) > 0
-        for other in ("five_conv", "monai"):
-            expected = totals[other] / totals[row["backend"]]
-            assert float(row[f"times_faster_than_{other}"]) == pytest.approx(expected, abs=0.006)
 
 
 def test_summary_is_median_and_interquartile_range():
     assert benchmark.summary("t", [5.0, 1.0, 2.0, 3.0, 4.0]) == {"t_median": 3.0, "t_iqr": 2.0}
-
-
-def test_warm_up_runs_are_not_timed(monkeypatch):
-    times = iter([(100.0, 100.0, 0.0), (1.0, 2.0, 0.0), (1.0, 2.0, 0.0)])
-    monkeypatch.setattr(benchmark, "time_once", lambda *_: next(times))
-    threads = torch.get_num_threads()
-    row = benchmark.measure("separable", SIZE, 3, runs=2, warmup=1, threads=threads, device="cpu")
-    assert (row["forward_s_median"], row["backward_s_median"], row["total_s_median"]) == (1.0, 2.0, 3.0)
 
 
 def growth_of_a_tensor(mebibytes: int) -> dict:
@@ -82,24 +25,23 @@ def test_peak_memory_counts_what_was_freed_again():
     assert benchmark.apart(growth_of_a_tensor, 256)["mib"] == pytest.approx(256, abs=32)
 
 
-def test_ratio_is_empty_without_its_reference():
-    cases = [{"backend": "separable", "total_s_median": 1.0}, {"backend": "monai", "total_s_median": 6.0}]
-    benchmark.add_ratios(cases)
-    assert (cases[0]["times_faster_than_five_conv"], cases[0]["times_faster_than_monai"]) == ("", 6.0)
+def test_bandwidth_counts_what_is_read_and_what_is_written(monkeypatch):
+    moments = iter(range(0, 100, 2))  # each copy takes two seconds
+    monkeypatch.setattr(benchmark, "clock", lambda device: next(moments))
+    assert benchmark.copy_bandwidth("cpu", mebibytes=3) == 2 * 3 * 2**20 / 2
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"backends": ["cumsum"]}, "cumsum"),
-        ({"runs": 0}, "runs is 0"),
-        ({"windows": [4]}, "window 4"),
-        ({"windows": [11]}, "window 11"),
-        ({"sizes": [(9,)]}, r"size \(9,\)"),
-        ({"device": "tpu"}, "tpu"),
-    ],
-)
-def test_wrong_request_is_refused_before_any_run(change, message, tmp_path):
-    with pytest.raises(RegInputError, match=message):
-        benchmark_lncc(tmp_path, **{"sizes": [SIZE], "windows": [3]} | change)
-    assert not list(tmp_path.iterdir())
+def test_forward_and_backward_are_timed_apart():
+    class Slow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            time.sleep(0.02)
+            return x.sum()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            time.sleep(0.06)
+            return gradient.expand(4)
+
+    forward, backward, value = benchmark.time_once(lambda fixed, warped: Slow.apply(warped), None, torch.ones(4), "cpu")
+    assert 0.02 <= forward < 0.06 <= backward and value == 4

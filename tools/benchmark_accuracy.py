@@ -1,0 +1,204 @@
+"""Every bundle of the collection on the same pairs of one data set, each trained for the same time on the same device.
+
+Networks are trained by their bundles' own ``train.json`` until the time is over, then registered and scored by
+``regbundles evaluate`` on pairs that no training saw; bundles that optimise a pair are scored without one. What is
+finished is not done again.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from ignite.engine import Events
+from ignite.handlers import TimeLimit
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from common.errors import RegInputError
+
+from .benchmark import REPOSITORY, apart, check_device, clock, commit, device_name, file_name, peak_memory, start_memory
+from .benchmark_eoir import append, slug, understood
+from .evaluate import evaluate
+from .network_variants import VARIANTS, Variant
+
+__all__ = ["METHODS", "Method", "Terms", "benchmark_accuracy"]
+
+FOREVER = 10**6
+"""Epochs; the time ends a training before."""
+TRAINED = ("VoxelMorph-1", "VoxelMorph-2", "LKU-Net 8,5", "TransMorph", "SYMNet", "EOIR 8")
+OPTIMISED = {"SVF": Variant("svf", {}), "NCF": Variant("ncf", {})}
+METHODS = (*OPTIMISED, *TRAINED)
+SCORES = ("dice", "sdlogj", "ndv_percent", "seconds")
+
+
+class Method(NamedTuple):
+    """One line of the table: a network, or a bundle without one, and the weight of its smoothness term."""
+
+    name: str
+    smooth_weight: float | None
+    """None keeps the configuration's."""
+
+    @property
+    def title(self) -> str:
+        """For people, and as a folder's name after :func:`slug`."""
+        return self.name if self.smooth_weight is None else f"{self.name} smooth {self.smooth_weight:g}"
+
+    @property
+    def variant(self) -> Variant:
+        """Its bundle and settings."""
+        return OPTIMISED.get(self.name) or VARIANTS[self.name]
+
+
+class Terms(NamedTuple):
+    """What all methods share; plain values, so that a process of its own can be handed it."""
+
+    dataset_dir: str
+    section: str = "testing"
+    minutes: float = 30.0
+    """Of every training, validation not counted in."""
+    learning_rate: float = 0.0004
+    roi_size: tuple[int, ...] | None = None
+    """Center of the training grid that is trained on, voxels; all of it if None."""
+    seed: int = 0
+    threads: int = 2
+    device: str = "cpu"
+
+
+def benchmark_accuracy(
+    out: Path,
+    terms: Terms,
+    methods: Sequence[Method],
+    *,
+    work: Path,
+    command: str,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train and score what is not in the csv yet, a row a method and pair.
+
+    Args:
+        out: folder for ``accuracy-<data set>-<device>-<stack>.csv``.
+        terms: what all share.
+        methods: the lines of the table.
+        work: folder for weights and registrations, kept.
+        command: what to write in the ``command`` column.
+        say: is handed a line for each method.
+
+    Returns:
+        Path of the csv.
+
+    Raises:
+        RegInputError: an unknown method, no time, no such device, or a data set that cannot be used.
+    """
+    check_device(terms.device)
+    unknown = [method.name for method in methods if method.name not in VARIANTS and method.name not in OPTIMISED]
+    if unknown or terms.minutes <= 0:
+        raise RegInputError(
+            f"got the methods {unknown} and {terms.minutes} minutes; expected some of {'; '.join(METHODS)} and a time "
+            "above 0."
+        )
+    name = slug(Path(terms.dataset_dir).name)
+    path = Path(out) / file_name(f"accuracy-{name}", terms.device, terms.threads)
+    done = {row["method"] for row in read_rows(path)}
+    for method in methods:
+        if method.title in done:
+            say(f"{method.title}: already in {path}")
+            continue
+        for row in rows_of(method, terms, Path(work) / slug(method.title)):
+            append(path, {**row, "command": command})
+        say(f"{method.title}: scored")
+    return path
+
+
+def rows_of(method: Method, terms: Terms, folder: Path) -> list[dict[str, str | float]]:
+    """Train where there is something to train, register, and score every pair."""
+    training = {"steps": 0, "training_s": 0.0, "training_memory_mib": 0.0, "parameters": 0}
+    if method.name in VARIANTS:
+        training = apart(train, method, terms, str(folder))
+    stack = {"device": device_name(terms.device), "torch": torch.__version__, "threads": terms.threads}
+    common = {**training, **stack, "seed": terms.seed, "commit": commit()}
+    pairs = score(method, terms, folder)
+    return [{"method": method.title, **pair, **common} for pair in pairs]
+
+
+def train(method: Method, terms: Terms, folder: str) -> dict[str, float]:
+    """Train until the time is over; weights go to ``folder/models``. Alters the process's settings."""
+    torch.set_num_threads(terms.threads)
+    workflow = training_of(method, terms, folder)
+    trainer = workflow.parser.get_parsed_content("train::trainer")
+    evaluator = workflow.parser.get_parsed_content("validate::evaluator")
+    before = start_memory(terms.device)
+    limit = TimeLimit(60 * terms.minutes)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, limit)
+    started = clock(terms.device)
+    understood(trainer.run)
+    seconds, peak = clock(terms.device) - started, peak_memory(terms.device) - before
+    evaluator.run()  # writes last.pt, and the grid that it was trained on
+    network = workflow.parser.get_parsed_content("network_def")
+    return {
+        "steps": trainer.state.iteration,
+        "training_s": round(seconds, 1),
+        "training_memory_mib": round(peak / 2**20, 1),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+
+
+def training_of(method: Method, terms: Terms, folder: str) -> ConfigWorkflow:
+    """The bundle's training on the shared terms, without validation on its way."""
+    bundle = REPOSITORY / "bundles" / method.variant.bundle
+    overrides: dict[str, Any] = {
+        "bundle_root": str(bundle),
+        "dataset_dir": terms.dataset_dir,
+        "ckpt_dir": str(Path(folder) / "models"),
+        "output_dir": folder,
+        "device": f"$torch.device('{terms.device}')",
+        "seed": terms.seed,
+        "learning_rate": terms.learning_rate,
+        "max_epochs": FOREVER,
+        "val_interval": FOREVER,
+        "checkpoint_interval": FOREVER,
+        **method.variant.settings,
+    }
+    if method.smooth_weight is not None:
+        overrides["smooth_weight"] = method.smooth_weight
+    if terms.roi_size is not None:
+        crop = {"_target_": "CenterSpatialCropd", "keys": "@subject_keys", "roi_size": list(terms.roi_size)}
+        overrides["train::preprocessing::transforms"] = [
+            *transforms_of(bundle),
+            {**crop, "allow_missing_keys": True},
+        ]
+    workflow = ConfigWorkflow(
+        str(bundle / "configs" / "train.json"), logging_file=False, workflow_type="train", **overrides
+    )
+    understood(workflow.initialize)
+    return workflow
+
+
+def transforms_of(bundle: Path) -> list[dict]:
+    """The preprocessing of ``train.json`` as it is written."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "train.json"))
+    return parser.get()["train"]["preprocessing"]["transforms"]
+
+
+def score(method: Method, terms: Terms, folder: Path) -> list[dict[str, str | float]]:
+    """A row a pair from ``regbundles evaluate``."""
+    bundle = REPOSITORY / "bundles" / method.variant.bundle
+    name = re.sub("[^A-Za-z0-9]+", "-", method.title)
+    values = {**method.variant.settings, "device": terms.device}
+    if method.name in VARIANTS:
+        values["ckpt_path"] = str((folder / "models" / "last.pt").absolute())
+    overrides = [f"{name}:{key}={value}" for key, value in values.items()]
+    evaluate(terms.dataset_dir, terms.section, [f"{name}={bundle}"], str(folder / "scores"), overrides=overrides)
+    with (folder / "scores" / "pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{"pair": row["pair"], **{key: row[key] for key in SCORES}} for row in rows]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The finished rows; none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
