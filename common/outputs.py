@@ -19,6 +19,7 @@ from .fingerprint import file_fingerprint
 from .geometry import resample_mm, spatial_affine, transform_points, voxel_offset, warp_mm
 from .label_warp import warp_label_linear
 from .naming import Names, output_names, stem
+from .nifti_files import save_nifti
 from .points import Points, read_points, write_points
 from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
 from .report import registration_caption, registration_figure, save_figure
@@ -177,7 +178,7 @@ class SaveRegistrationd(Transform):
             write_displacement(folder / names.inverse_displacement, fields.inverse, fields.moving.affine)
         fixed = open_volume(paths["fixed"])
         determinant = jacobian(fields, self.jacobian == "total")[0, 0].numpy()
-        nib.save(nib.Nifti1Image(determinant, fixed.affine), folder / names.jacobian)
+        save_nifti(nib.Nifti1Image(determinant, fixed.affine), folder / names.jacobian)
         images = self._images(fields, paths)
         save_as(open_volume(paths["moving"]), images.warped[0, 0].numpy(), fixed.affine, folder / names.warped)
         if images.warped_label is not None:

@@ -17,6 +17,7 @@ from .errors import RegInputError
 from .files import save_atomically
 from .geometry import lps_sign, spatial_affine
 from .itk_classes import from_itk_matrix, itk_class, to_itk_matrix, write_transform
+from .nifti_files import save_nifti
 
 __all__ = ["read_displacement", "write_composite", "write_displacement"]
 
@@ -50,7 +51,7 @@ def write_displacement(path: Path | str, ddf_mm: Tensor, affine: np.ndarray) -> 
     image.header.set_xyzt_units("mm")
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)  # both: readers disagree on which one counts
-    save_atomically(lambda temporary: nib.save(image, temporary), path)
+    save_atomically(lambda temporary: save_nifti(image, temporary), path)
 
 
 def read_displacement(path: Path | str) -> tuple[Tensor, np.ndarray]:

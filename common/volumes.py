@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from .dicom import is_series, open_series
 from .errors import RegInputError
 from .itk_images import open_by_itk, reason
+from .nifti_files import save_nifti
 from .text_header import read_text_header, states_position
 
 __all__ = ["VolumeReader", "is_text_headed", "open_volume", "read_voxels", "save_as", "spatial_size"]
@@ -130,4 +131,4 @@ def save_as(like: SpatialImage, values: np.ndarray, affine: np.ndarray, path: Pa
     image = nib.Nifti1Image(stored.astype(dtype), affine, dtype=dtype)
     if (slope, inter) != (1, 0):
         image.header.set_slope_inter(slope, inter)  # stated, so that nibabel stores the numbers as they are
-    nib.save(image, path)
+    save_nifti(image, path)
