@@ -14,6 +14,8 @@ from .spatial import jacobian_determinant
 
 __all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "scores_of"]
 
+RESIDUAL_MM = 0.05  # that an inverse may leave: a twentieth of a usual voxel
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -31,7 +33,8 @@ class Fields:
         own: what was found after the initial alignment, (1, N, *S_fixed), RAS mm.
         total: the whole map, (1, N, *S_fixed), RAS mm.
         inverse: its inverse on the moving grid, (1, N, *S_moving), RAS mm; None if none was asked for.
-        inverse_residual_mm: how far a moving point comes back from itself at most, inside the fixed image.
+        inverse_residual_mm: how far from itself each moving voxel comes back, (*S_moving); NaN where it comes from
+            outside the fixed image.
         initial: (N + 1, N + 1), RAS mm, or None: no initial alignment.
         fixed: the fixed image's grid.
         moving: the moving image's grid.
@@ -40,7 +43,7 @@ class Fields:
     own: Tensor
     total: Tensor
     inverse: Tensor | None
-    inverse_residual_mm: float | None
+    inverse_residual_mm: Tensor | None
     initial: np.ndarray | None
     fixed: Grid
     moving: Grid
@@ -120,7 +123,14 @@ def scores_of(fields: Fields, images: Images, labels: Sequence[int]) -> dict:
     scores |= {"sdlogj": float(sdlogj(ddf)), "folded_percent": float(folds(ddf).percent)}
     if ddf.ndim == 5:
         scores["ndv_percent"] = float(ndv(ddf))
-    residual = fields.inverse_residual_mm
-    if residual is not None:  # NaN, where no moving voxel comes from inside the fixed image, is no JSON
-        scores["inverse_residual_mm"] = residual if residual == residual else None
+    return scores if fields.inverse_residual_mm is None else scores | inverse_scores(fields.inverse_residual_mm)
+
+
+def inverse_scores(residual_mm: Tensor) -> dict[str, float | None]:
+    """The largest residual, and the percentage of voxels above 0.05 mm; None where nothing is known of any voxel."""
+    known = residual_mm[residual_mm.isfinite()]
+    scores = {"inverse_residual_mm": None, "inverse_residual_over_percent": None}
+    if known.numel():
+        over = 100 * float((known > RESIDUAL_MM).double().mean())
+        scores = {"inverse_residual_mm": float(known.max()), "inverse_residual_over_percent": over}
     return scores

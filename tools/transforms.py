@@ -17,7 +17,7 @@ from torch import Tensor
 from common.errors import RegInputError, RegNumericsError
 from common.files import save_atomically
 from common.geometry import mm_to_ddf, spatial_affine
-from common.inverse import inverse_residual_mm, invert_mm
+from common.inverse import invert_mm
 from common.map_files import read_transform, write_affine
 from common.maps import Field, Linear, Map, concatenate
 from common.spatial import jacobian_determinant
@@ -179,8 +179,8 @@ def invert(
             "the transform deforms, and its inverse lies on the moving image's grid; name that image with --reference."
         )
     field, initial = apart(whole) or (forward_field(whole, fixed), None)
-    inverse, _ = invert_mm(field.ddf_mm, field.affine, grid.affine, grid.size, initial)
-    residual = summary(inverse_residual_mm(field.ddf_mm, field.affine, inverse, grid.affine, initial), grid)
+    inverse, residual_mm = invert_mm(field.ddf_mm, field.affine, grid.affine, grid.size, initial)
+    residual = summary(residual_mm, grid)
     write_map(Map((Field(inverse, grid.affine),)), out)
     return residual
 
@@ -194,9 +194,9 @@ def forward_field(whole: Map, fixed: Path | None) -> Field:
     return field_on(whole, None if fixed is None else grid_of(open_volume(fixed), whole.ndim), "the fixed grid")
 
 
-def summary(residual: Tensor, grid: Grid) -> InverseResidual:
+def summary(residual_mm: Tensor, grid: Grid) -> InverseResidual:
     """Largest and mean residual, refused where it is no inverse."""
-    known = residual[residual.isfinite()]
+    known = residual_mm[residual_mm.isfinite()]
     if len(known) == 0:
         raise RegInputError(
             "no voxel of the moving image comes from inside the transform's grid, expected that they overlap; name the "

@@ -13,12 +13,16 @@ from .test_geometry import smooth_ddf
 AFFINE = np.array([[0.0, -1.5, 0, 10], [0.9, 0, 0, -4], [0, 0, 2.0, 7], [0, 0, 0, 1]])
 
 
+def largest(residual):
+    return residual[residual.isfinite()].max()
+
+
 def test_the_inverse_of_a_shift_is_the_shift_back():
     """Beyond the fixed grid too, where the field goes on with its border's value."""
     ddf_mm = torch.tensor([1.0, -2, 3]).view(1, 3, 1, 1, 1).expand(1, 3, 5, 6, 7)
     inverse, residual = invert_mm(ddf_mm, AFFINE, np.eye(4), (4, 5, 6))
     torch.testing.assert_close(inverse, -ddf_mm[:, :, :1, :1, :1].expand(1, 3, 4, 5, 6), atol=1e-5, rtol=0)
-    assert np.isnan(residual)  # no voxel of that moving grid comes from inside
+    assert residual.isnan().all()  # no voxel of that moving grid comes from inside
 
 
 def test_the_inverse_of_an_affine_field_is_the_inverse_affine():
@@ -31,7 +35,7 @@ def test_the_inverse_of_an_affine_field_is_the_inverse_affine():
     inverse, residual = invert_mm(total, AFFINE, moving, size)
     expected = total_displacement_mm(torch.zeros_like(total), moving, moving, size, np.linalg.inv(turn))
     torch.testing.assert_close(inverse, expected, atol=1e-9, rtol=0)
-    assert residual < 1e-9
+    assert largest(residual) < 1e-9
 
 
 @pytest.mark.parametrize("seed", [0, 4])  # the second is 2-D
@@ -56,20 +60,20 @@ def test_strong_compression_and_stretch_are_inverted(slope):
     ddf_mm = squeezed(slope)
     assert folds(ddf_mm).count == 0
     _, residual = invert_mm(ddf_mm, np.eye(3), np.diag([0.7, 1, 1]), (57, 6))
-    assert residual < 0.005
+    assert largest(residual) < 0.005
 
 
 def test_the_plain_iteration_does_not_invert_that_stretch():
     """The reason for steps."""
     residual = inverse_residual_mm(squeezed(2.5), np.eye(3), invert(squeezed(2.5)), np.eye(3))
-    assert residual[residual.isfinite()].max() > 0.05
+    assert largest(residual) > 0.05
 
 
 def test_a_fold_leaves_a_residual():
     ddf_mm = ddf_to_mm(smooth_ddf((16, 16, 16), voxels=12), np.eye(4))
     assert folds(ddf_mm).count > 0
     _, residual = invert_mm(ddf_mm, np.eye(4), np.eye(4), (16, 16, 16))
-    assert residual > 0.5
+    assert largest(residual) > 0.5
 
 
 def test_slabs_change_nothing(monkeypatch):
@@ -79,7 +83,7 @@ def test_slabs_change_nothing(monkeypatch):
     monkeypatch.setattr("common.inverse.SLAB_VOXELS", 300)
     parts, again = invert_mm(pair.ddf_mm, pair.affine, *grid, pair.initial)
     torch.testing.assert_close(whole, parts, atol=0.02, rtol=0)  # each slab stops at its own tolerance
-    assert max(residual, again) < 0.01
+    assert max(largest(residual), largest(again)) < 0.01
 
 
 def test_the_residual_of_a_wrong_inverse_is_its_distance_in_mm():
