@@ -5,53 +5,12 @@ import locale
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from scipy.spatial.transform import Rotation
 
 from common.errors import RegInputError
-from common.itk_images import kept_locale
 from common.preflight import check_image
 from common.volumes import open_volume, read_voxels
 
-SHAPE = (5, 6, 7)  # slices, rows, columns
-OBLIQUE = Rotation.from_euler("xyz", (12, -20, 35), degrees=True).as_matrix()
-
-
-def write_series(folder, positions=None, uid="1.2.3.4", rescale=(2, -1000), direction=OBLIQUE, order=None, seed=0):
-    """A CT series with these slice positions (LPS mm); returns the Hounsfield units (slices, rows, columns)."""
-    folder.mkdir(exist_ok=True)
-    if positions is None:
-        positions = even(SHAPE[0], direction)
-    stored = np.random.default_rng(seed).integers(0, 1500, (len(positions), *SHAPE[1:])).astype(np.int16)
-    slope, intercept = rescale
-    values = stored * slope + intercept
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    names = order or range(len(positions))
-    for k, (name, position) in enumerate(zip(names, positions, strict=True)):
-        image = sitk.GetImageFromArray(values[k : k + 1].astype(np.int16 if float(slope).is_integer() else np.float64))
-        image.SetSpacing((0.7, 0.9, 2.5))
-        tags = {
-            "0008|0060": "CT",
-            "0008|103e": "thorax",
-            "0020|000d": "1.2.3",
-            "0020|000e": uid,
-            "0008|0018": f"{uid}.{k + 1}",
-            "0020|0013": str(len(positions) - k),  # against the order of the positions
-            "0020|0032": "\\".join(f"{p:.6f}" for p in position),
-            "0020|0037": "\\".join(f"{d:.9f}" for d in direction[:, :2].T.ravel()),
-            "0028|1052": str(intercept),
-            "0028|1053": str(slope),
-        }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{uid}_{name:03}.dcm"))
-        with kept_locale():  # SimpleITK's GDCM changes it too
-            writer.Execute(image)
-    return values
-
-
-def even(count, direction=OBLIQUE, gap=2.5):
-    return np.array([10, -40, 70]) + gap * np.arange(count)[:, None] * direction[:, 2]
+from .dicom_series import OBLIQUE, even, write_series
 
 
 @pytest.mark.parametrize(

