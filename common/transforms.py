@@ -231,8 +231,7 @@ class ToNetworkGridd(Transform):
         box = content_box(images[0], self.margin_mm, affines[0])
         initial = homogeneous(data.get(self.initial_key), ndim)
         if self.auto:
-            onto_moving = np.linalg.solve(affines[1], initial @ affines[0])
-            spacing = working_spacing(affines[0], tuple(box[1] - box[0] + 1), onto_moving)
+            spacing = working_spacing(affines[0], tuple(box[1] - box[0] + 1))
             orientation, spacing_mm = self._axes_of(affines[0], spacing)
         size, affine = network_grid(affines[0], box, orientation, spacing_mm)
         item = dict(data)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import RegInputError
 
-from .thick_phantom import Scan, deformed_pair, errors_mm, write_cubes, write_thick
+from .thick_phantom import PLANES, Scan, deformed_pair, errors_mm, write_cubes, write_thick
 
 __all__ = ["CASES", "Case", "find_cases"]
 
@@ -71,6 +71,23 @@ def brains(moving: str, data: Path, work: Path, turn: Callable | None = None) ->
     if turn is not None:
         paths[1::2] = turn(paths[1::2], work)
     return scored(*paths)
+
+
+def thick_brains(flags: tuple[str, ...], data: Path, work: Path) -> Case:
+    """As :func:`brains`, the fixed one in slices of five planes, scored by the labels of their middle planes."""
+    case = brains("1001", data, work)
+    image, label = (nib.load(path) for path in (case.fixed, case.flags[1]))
+    count = image.shape[2] // PLANES
+    slices = [
+        np.asarray(one.dataobj)[..., : PLANES * count].reshape(*image.shape[:2], count, PLANES)
+        for one in (image, label)
+    ]
+    affine = image.affine @ np.diag([1.0, 1, PLANES, 1])
+    affine[:3, 3] = (image.affine @ [0, 0, (PLANES - 1) / 2, 1])[:3]
+    fixed = save(slices[0].mean(axis=3).round().astype(np.int16), affine, work / "thick_brain.nii.gz")
+    fixed_label = save(slices[1][..., PLANES // 2], affine, work / "thick_brain_label.nii.gz")
+    thick = scored(fixed, case.moving, fixed_label, Path(case.flags[3]))
+    return thick._replace(flags=thick.flags + flags)
 
 
 def template(data: Path, work: Path) -> Case:
@@ -168,6 +185,8 @@ CASES: Mapping[str, Callable[[Path, Path], Case]] = {
     "brains-1002": partial(brains, "1002"),
     "brains-1002-turned-header": partial(brains, "1002", turn=turned_header),
     "brains-1002-turned-voxels": partial(brains, "1002", turn=turned_voxels),
+    "brains-1001-thick": partial(thick_brains, ()),
+    "brains-1001-thick-overlay": partial(thick_brains, OVERLAY),
     "icbm152": template,
     "thick-fixed": partial(thick_slices, "fixed", ()),
     "thick-moving": partial(thick_slices, "moving", ()),

@@ -78,6 +78,17 @@ def test_turned_voxels_keep_the_block_whole_and_the_header_as_it_was(data, work)
         np.testing.assert_allclose(found, rotation() @ from_middle, atol=0.2)
 
 
+def test_thick_brains_are_means_of_planes_with_the_labels_of_the_middle_one(data, work):
+    """Planes 6 to 11 of 16 are the block: slices of planes 5 to 9 and 10 to 14 hold four and two of them."""
+    case = find_cases(data, work, ["brains-1001-thick-overlay"])["brains-1001-thick-overlay"]
+    image, label = (nib.load(path) for path in (case.fixed, case.flags[1]))
+    assert np.asarray(image.dataobj)[5, 4].tolist() == [0, 80, 40]
+    assert np.asarray(label.dataobj)[5, 4].tolist() == [0, 44, 0]
+    for thick in (image, label):
+        np.testing.assert_allclose(thick.affine @ [0, 0, 1, 1], AFFINE @ [0, 0, 7, 1])
+    assert case.moving.name == "1001_SS.nii.gz" and case.flags[4:] == ("--overlay", "thick_slices")
+
+
 def test_tissues_of_the_template_are_those_with_more_than_half_of_a_voxel(data, work):
     case = find_cases(data, work, ["icbm152"])["icbm152"]
     fixed, moving = (np.asarray(nib.load(path).dataobj) for path in case.flags[1::2])
