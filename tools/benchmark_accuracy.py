@@ -129,7 +129,7 @@ def train(method: Method, terms: Terms, folder: str) -> dict[str, float]:
     trainer = workflow.parser.get_parsed_content("train::trainer")
     evaluator = workflow.parser.get_parsed_content("validate::evaluator")
     before = start_memory(terms.device)
-    limit = TimeLimit(60 * terms.minutes)
+    limit = TimeLimit(round(60 * terms.minutes))
     trainer.add_event_handler(Events.ITERATION_COMPLETED, limit)
     started = clock(terms.device)
     understood(trainer.run)

@@ -125,5 +125,6 @@ def curve_figure(losses: dict[str, list[float]], stack: dict) -> Figure:
     below.set_xlabel("step")
     above.set_title(f"{stack['network']}, {stack['device']}, torch {stack['torch']}, one seed", fontsize=9)
     above.legend(fontsize=8)
-    below.legend(fontsize=8)
+    if others:
+        below.legend(fontsize=8)
     return figure

@@ -1,0 +1,43 @@
+"""The benchmarked networks are compared on equal terms: their bundles' configurations differ in the network alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bundles.eoir.test_configs import ids
+from tools.network_variants import FAST_LNCC, VARIANTS
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+COMPARED = sorted({VARIANTS[name].bundle for name in FAST_LNCC})
+REFERENCE = "voxelmorph"
+OWN = ("_desc_", "network_def")
+
+
+def read(bundle: str, name: str) -> dict[str, object]:
+    """Every value of a configuration by id, the bundle's own name blanked."""
+    text = (BUNDLES / bundle / "configs" / f"{name}.json").read_text()
+    return ids(json.loads(text.replace(f"bundles/{bundle}", "bundles/NAME").replace(f"{bundle}_bundle", "NAME_bundle")))
+
+
+def architecture(config: dict[str, object]) -> set[str]:
+    """The settings that ``network_def`` reads: they make the network, and may differ with it."""
+    return {str(v)[1:] for k, v in config.items() if k.startswith("network_def::") and str(v).startswith("@")}
+
+
+@pytest.mark.parametrize("bundle", [name for name in COMPARED if name != REFERENCE])
+@pytest.mark.parametrize("name", ["train", "evaluate", "inference", "multi_gpu_train"])
+def test_only_the_network_differs(bundle, name):
+    mine, theirs = read(bundle, name), read(REFERENCE, name)
+    free = architecture(mine) | architecture(theirs)
+
+    def compared(config: dict[str, object]) -> dict[str, object]:
+        return {k: v for k, v in config.items() if k.partition("::")[0] not in OWN and k.partition("::")[0] not in free}
+
+    assert compared(mine) == compared(theirs)
+
+
+@pytest.mark.parametrize("name", FAST_LNCC)
+def test_a_variant_of_the_benchmark_sets_nothing_but_its_network(name):
+    variant = VARIANTS[name]
+    assert set(variant.settings) <= architecture(read(variant.bundle, "train"))
