@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-__all__ = ["compiled", "numba_found", "slabs", "usable"]
+__all__ = ["compiled", "numba_found", "plain", "slabs", "usable"]
 
 MIN_VOXELS = 4096  # of a thread's share: handing out a smaller one costs as much as the work
 
@@ -34,15 +34,20 @@ def numba_found() -> bool:
 
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels can take these: on the CPU, float32 or float64 throughout, outside of compilers and vmap."""
+    # numba last: asking imports it
+    return plain(*tensors) and all(tensor.device.type == "cpu" for tensor in tensors) and numba_found()
+
+
+def plain(*tensors: Tensor) -> bool:
+    """Whether these are arrays and nothing else: float32 or float64 throughout, outside of compilers and vmap."""
     first = tensors[0]
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and first.dtype in (torch.float32, torch.float64)
-        and all(t.device.type == "cpu" and t.dtype == first.dtype and t.layout == torch.strided for t in tensors)
+        and all(t.dtype == first.dtype and t.layout == torch.strided for t in tensors)
         and all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)  # subclasses expect their own kind back
         and not any(torch._C._functorch.is_functorch_wrapped_tensor(t) or t.is_neg() for t in tensors)
-        and numba_found()  # last: it imports numba
     )
 
 

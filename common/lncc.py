@@ -5,9 +5,10 @@ Every backend evaluates the same formula on the same five window sums; they diff
 * ``five_conv``: five dense convolutions one after the other, Algorithm 1 of doi:10.20944/preprints202502.2200.v1;
 * ``group_conv``: one grouped dense convolution, Algorithm 2 of the same note;
 * ``separable``: short sums along each axis with a gradient of its own, see ``lncc_separable.py``;
-* ``cpu``: running sums in float64, compiled by numba, with a gradient of its own, see ``lncc_cpu.py``.
+* ``cpu``: running sums in float64, compiled by numba, with a gradient of its own, see ``lncc_cpu.py``;
+* ``triton``: fused kernels for a GPU with a gradient of their own, see ``lncc_cuda.py``.
 
-The others take sums in float32 and evaluate a bound of their rounding error at every window. Where it does not
+All but ``cpu`` take sums in float32 and evaluate a bound of their rounding error at every window. Where it does not
 guarantee the value (a low contrast on a high offset, flat regions of large values, overflow), the sums are taken again
 in float64. Voxels outside the image count as zero and every window is divided by its full size, as in VoxelMorph.
 """
@@ -18,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import lncc_separable
+from . import kernels_cuda, lncc_separable
 from .errors import RegInputError
 from .kernels_cpu import numba_found, usable
-from .lncc_autograd import LNCCMap, LNCCMean
+from .lncc_autograd import LNCCMap, LNCCMean, by_volume
 from .lncc_terms import EPS_MODES, Formula, Windows, suffices
 
 __all__ = ["BACKENDS", "EPS_MODES", "lncc", "lncc_mean"]
 
-BACKENDS = ("auto", "cpu", "separable", "group_conv", "five_conv")
+BACKENDS = ("auto", "triton", "cpu", "separable", "group_conv", "five_conv")
 DENSE_ROUNDING = 64  # rounding units in a sum that a dense convolution accumulates in one chain
 
 
@@ -61,8 +62,8 @@ def lncc(
         squared: square of the correlation, blind to the sign of the contrast.
         eps: above 0; absolute, so its effect depends on the intensity scale.
         eps_mode: one of ``EPS_MODES``.
-        backend: one of ``BACKENDS``; ``"auto"`` is ``"cpu"`` where numba is installed and the images are on the CPU,
-            else ``"separable"``.
+        backend: one of ``BACKENDS``; ``"auto"`` is ``"triton"`` for images on a GPU and ``"cpu"`` for those on the CPU
+            where triton or numba is installed and works, else ``"separable"``.
 
     Returns:
         (B, C, *S) in [0, 1], or in [-1, 1] when not squared; float32, or float64 if an image is. Every entry is within
@@ -140,7 +141,8 @@ def prepare(
 
 
 def own_gradient(backend: str, fixed: Tensor, warped: Tensor) -> Callable | None:
-    """The backend that ``LNCCMap`` and ``LNCCMean`` call on each volume; none where autograd does the work."""
+    """The backend that ``LNCCMap`` and ``LNCCMean`` call on all volumes; none where autograd does the work."""
+    separable = by_volume(lncc_separable.run)
     if backend == "cpu" or (backend == "auto" and usable(fixed, warped)):
         if not usable(fixed, warped):
             raise RegInputError(
@@ -149,8 +151,24 @@ def own_gradient(backend: str, fixed: Tensor, warped: Tensor) -> Callable | None
             )
         from . import lncc_cpu  # imports numba
 
-        return lncc_cpu.run
-    return lncc_separable.run if backend in ("auto", "separable") else None
+        return by_volume(lncc_cpu.run)
+    if backend == "auto" and fixed.is_cuda and kernels_cuda.usable(fixed, warped):
+        return kernels_cuda.or_else(fused, separable)
+    if backend == "triton":
+        if not kernels_cuda.usable(fixed, warped):
+            raise RegInputError(
+                f"lncc got backend 'triton' for images on {fixed.device} with triton "
+                f"{'installed' if kernels_cuda.triton_found() else 'missing'}; expected a GPU and triton; use 'auto'."
+            )
+        return fused
+    return separable if backend in ("auto", "separable") else None
+
+
+def fused(*images: Tensor, **outputs: Tensor | None) -> Tensor:
+    """The backend ``lncc_cuda.run``, which imports triton."""
+    from . import lncc_cuda
+
+    return lncc_cuda.run(*images, **outputs)
 
 
 def dense(fixed: Tensor, warped: Tensor, kernel_size: int, formula: Formula, backend: str, every_entry: bool) -> Tensor:
