@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles.eoir.test_configs import ids
+from tests.bundles.trained import ids
 from tools.network_variants import FAST_LNCC, VARIANTS
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
