@@ -3,13 +3,23 @@ PYTHON ?= python3.11
 VENV ?= .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
+ANTS := .venv-ants
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-ants lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# antspyx asks for older numpy and scipy than ours: they come first here, everything else is that of $(VENV)
+$(ANTS)/.ready: $(READY) constraints-ants.txt
+	$(PYTHON) -m venv $(ANTS)
+	echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/$(VENV)/lib/python3*/site-packages)')" \
+		> $$(ls -d $(ANTS)/lib/python3*/site-packages)/inherited.pth
+	$(ANTS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-ants.txt antspyx
+	$(ANTS)/bin/python -c 'import ants'
 	touch $@
 
 demo: $(READY)  ## train EOIR on the phantom, evaluate it, register a pair it never saw
@@ -23,6 +33,9 @@ test: $(READY)  ## the default tests
 test-slow: $(READY)  ## what takes longer: packed bundles, whole runs, real scans
 	$(RUN) -m pytest -m 'slow and not gpu'
 
+test-ants: $(ANTS)/.ready  ## what ANTs reads of ours, and we of its
+	$(ANTS)/bin/python -m pytest -m ants
+
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -31,4 +44,4 @@ bench: $(READY)  ## forward and backward of every LNCC backend at 160x192x224
 	$(VENV)/bin/regbundles benchmark lncc
 
 clean:
-	rm -rf $(VENV) bundles/*/eval bundles/*/models
+	rm -rf $(VENV) $(ANTS) bundles/*/eval bundles/*/models

@@ -183,6 +183,7 @@ def test_an_affine_under_another_name_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.ants
 def test_what_ants_writes_is_read_as_ants_applies_it(tmp_path):
     """A small SyN registration by antspyx: warp, affine, and their composite."""
     ants = pytest.importorskip("ants", reason="antspyx is not installed")

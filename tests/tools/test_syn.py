@@ -78,6 +78,7 @@ def test_an_affine_passes_if_it_is_the_identity(pair, tmp_path, monkeypatch, mov
         assert (SyN().run([pair], tmp_path / "out").file(pair)).is_file()
 
 
+@pytest.mark.ants
 @pytest.mark.reference
 def test_syn_finds_the_shift_in_the_direction_of_a_pull_field(pair, tmp_path):
     pytest.importorskip("ants", reason="antspyx is not installed")
