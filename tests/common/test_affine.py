@@ -253,14 +253,14 @@ def test_real_brains_overlap_after_alignment_as_after_a_plain_affine(name, least
 @pytest.mark.parametrize("resampled", [False, True], ids=["header turned", "voxels turned"])
 @pytest.mark.parametrize("degrees", [40, 90, 180])
 def test_a_turned_real_brain_is_aligned_as_well_as_the_one_that_was_not(degrees, resampled):
-    """Mean Dice of 1001 onto 1000 within 0.01 (0.02 where turning the voxels has cost labels their borders)."""
+    """Mean Dice of 1001 onto 1000 within 0.01."""
     root = os.environ.get("REGBUNDLES_TEST_DATA")
     if not root:
         pytest.skip("REGBUNDLES_TEST_DATA is not set: it names the folder of real scans")
     fixed, moving = (load_malc(Path(root, "malc"), key) for key in ("1000", "1001"))
     turn = pull(Rotation.from_rotvec(np.radians(degrees) * np.array([1, 2, 3]) / np.sqrt(14)).as_matrix(), (5, 0, -9))
     turned = resampled_volume(*moving, turn) if resampled else (*moving[:2], turn @ moving[2])
-    assert dice_after_alignment(fixed, turned) >= dice_after_alignment(fixed, moving) - (0.02 if resampled else 0.01)
+    assert dice_after_alignment(fixed, turned) >= dice_after_alignment(fixed, moving) - 0.01
 
 
 def resampled_volume(voxels, labels, affine, turn):
