@@ -19,7 +19,7 @@ from .raw_cases import CASES, Case, find_cases
 
 __all__ = ["benchmark_raw"]
 
-SCORES = ("dice_before", "dice", "sdlogj", "folded_percent", "inverse_residual_mm")
+SCORES = ("dice_before", "dice", "sdlogj", "folded_percent", "inverse_residual_mm", "inverse_residual_over_percent")
 COLUMNS = ("pair", *SCORES, "error_mm_before", "error_mm", "seconds", "cpu_seconds", "peak_gib")
 
 
