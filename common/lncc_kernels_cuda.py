@@ -80,16 +80,26 @@ def shift_of(shifts_ptr, volume, inside):
 
 
 @triton.jit
+def neighbor(x, width, there, STEP: tl.constexpr):
+    """Where the voxel ``STEP`` further along the row exists; x itself lies in the row."""
+    if STEP < 0:
+        return there & (x >= -STEP)
+    elif STEP > 0:
+        return there & (x < width - STEP)
+    else:
+        return there
+
+
+@triton.jit
 def products_along_row(
-    f_row, w_row, shift, x, width, there, SIDE: tl.constexpr, LANES: tl.constexpr, DTYPE: tl.constexpr
+    f_ptr, w_ptr, shift, x, width, there, SIDE: tl.constexpr, LANES: tl.constexpr, DTYPE: tl.constexpr
 ):
     """Sums over x of the images, their squares and their product; what lies outside is zero before the shift."""
     f, w, ff, ww, fw = zeros(5, LANES, DTYPE)
-    for k in tl.static_range(SIDE):
-        column = x + (k - SIDE // 2)
-        mask = there & (column >= 0) & (column < width)
-        a = tl.load(f_row + column, mask=mask, other=0.0).to(DTYPE) - shift[0]
-        b = tl.load(w_row + column, mask=mask, other=0.0).to(DTYPE) - shift[1]
+    for k in tl.static_range(-(SIDE // 2), SIDE // 2 + 1):
+        mask = neighbor(x, width, there, k)
+        a = tl.load(f_ptr + k, mask=mask, other=0.0).to(DTYPE) - shift[0]
+        b = tl.load(w_ptr + k, mask=mask, other=0.0).to(DTYPE) - shift[1]
         f += a
         w += b
         ff += a * a
@@ -107,7 +117,7 @@ def sum_in_plane(
     dtype: tl.constexpr = sums_ptr.dtype.element_ty
     plane, x, inside = lanes_in_plane(planes, width, LANES)
     shift = shift_of(shifts_ptr, (first + plane) // depth, inside)
-    source, target = (first + plane) * height * width, plane * height * width + x
+    source, target = (first + plane) * height * width + x, plane * height * width + x
     field = planes.to(tl.int64) * height * width
     begin = tl.program_id(1) * ROWS
     end = tl.minimum(begin + ROWS, height)
@@ -186,7 +196,8 @@ def rounding_bound(sums, statistics, SQUARED: tl.constexpr, UNIT: tl.constexpr, 
     bound = (product * UNIT + square_f * var_w + square_w * var_f) * inverse
     if not SQUARED:
         bound += tl.sqrt(product * inverse)
-    return tl.where(bound < float("inf"), bound, float("inf")) * UNIT
+    sound = (bound < float("inf")) & (inverse > 0.0)  # fast division gives 0 from 2^126 on
+    return tl.where(sound, bound, float("inf")) * UNIT
 
 
 @triton.jit(do_not_specialize=["first", "source", "planes", "begin", "end", "area", "chapter", "chapters"])
@@ -270,14 +281,14 @@ def correlate(
 
 
 @triton.jit
-def fields_along_row(row_ptr, field, x, width, there, FIELDS: tl.constexpr, SIDE: tl.constexpr):
+def fields_along_row(ptr, field, x, width, there, FIELDS: tl.constexpr, SIDE: tl.constexpr):
     """Sums over x of every field."""
     sums = ()
     for j in tl.static_range(FIELDS):
-        total = tl.load(row_ptr + j * field + x, mask=there, other=0.0)
+        total = tl.load(ptr + j * field, mask=there, other=0.0)
         for k in tl.static_range(1, SIDE // 2 + 1):
-            total += tl.load(row_ptr + j * field + x - k, mask=there & (x >= k), other=0.0)
-            total += tl.load(row_ptr + j * field + x + k, mask=there & (x + k < width), other=0.0)
+            total += tl.load(ptr + j * field - k, mask=neighbor(x, width, there, -k), other=0.0)
+            total += tl.load(ptr + j * field + k, mask=neighbor(x, width, there, k), other=0.0)
         sums = sums + (total,)
     return sums
 
@@ -294,7 +305,7 @@ def slope_in_plane(
     dtype: tl.constexpr = sums_ptr.dtype.element_ty
     plane, x, inside = lanes_in_plane(planes, width, LANES)
     shift = shift_of(shifts_ptr, (first + plane) // depth, inside)
-    source, target = sums_ptr + (start + plane) * height * width, (first + plane) * height * width + x
+    source, target = sums_ptr + (start + plane) * height * width + x, (first + plane) * height * width + x
     field = stored.to(tl.int64) * height * width
     begin = tl.program_id(1) * ROWS
     end = tl.minimum(begin + ROWS, height)

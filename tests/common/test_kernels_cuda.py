@@ -31,7 +31,7 @@ def no_failures(monkeypatch):
 
 
 @needs_triton
-@pytest.mark.parametrize(("marks", "least"), [("not slow", 25), pytest.param("slow", 100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("marks", "least"), [("not slow", 14), pytest.param("slow", 100, marks=pytest.mark.slow)])
 def test_kernels_give_their_results_in_tritons_interpreter(marks, least):
     """A process of its own, because triton reads the variable when it is imported."""
     run = run_python(INTERPRET.format(marks=marks), TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
