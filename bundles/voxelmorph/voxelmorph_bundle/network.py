@@ -19,6 +19,7 @@ from common.spatial import at_least_float32, upsample
 
 __all__ = ["VoxelMorph"]
 
+SLOPE = 0.2  # of the leaky ReLUs below 0
 HEAD_STD = 1e-5  # of the last convolution's weights: training starts at the identity
 
 
@@ -126,10 +127,15 @@ def check_settings(
 
 
 def conv_block(spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Convolution 3 wide and a leaky ReLU, no normalization."""
-    return nn.Sequential(
-        Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1), nn.LeakyReLU(0.2)
-    )
+    """Convolution 3 wide and a leaky ReLU, no normalization.
+
+    The weights begin as in VoxelMorph's own program, normal with the variance that keeps the features' size from layer
+    to layer (He et al., arXiv 1502.01852). Under torch's default it shrinks, and the head has little to learn from.
+    """
+    conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1)
+    nn.init.kaiming_normal_(conv.weight, a=SLOPE)
+    nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.LeakyReLU(SLOPE))
 
 
 def make_head(spatial_dims: int, in_channels: int) -> nn.Module:
