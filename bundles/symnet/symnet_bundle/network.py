@@ -49,9 +49,10 @@ class SYMNet(nn.Module):
 
     ``forward`` is scriptable. Images of any size are zero-padded at the far end to the U-Net's stride inside.
 
-    Differs: the heads begin with weights near 0, so that training begins at the identity; the authors' begin as any
-    convolution of torch, which under a ``max_velocity`` of 100 moves untrained images by several voxels. The text
-    takes a velocity's flow at time 0.5 for half of the way, the program at time 1, as here.
+    Differs: a head answers in voxels, ``max_velocity * softsign(answer / max_velocity)``, where the program multiplies
+    a softsign by 100: the same velocities by other weights, whose learning rate then means what it does in networks
+    without a bound. Training begins at the identity with features that keep their size, the program's with torch's
+    default weights. The text takes a velocity's flow at time 0.5 for half of the way, the program at time 1, as here.
 
     Raises:
         ValueError: for another number of dimensions, channels, steps or voxels than these.
@@ -120,7 +121,7 @@ class SYMNet(nn.Module):
 
     def bounded(self, answer: Tensor, size: list[int]) -> Tensor:
         """A head's answer as a velocity on the image's own grid, no component above ``max_velocity``."""
-        return self.max_velocity * F.softsign(at_least_float32(crop_to(answer, size)))
+        return self.max_velocity * F.softsign(at_least_float32(crop_to(answer, size)) / self.max_velocity)
 
     def flow(self, svf: Tensor) -> Tensor:
         """The flow (B, N, *S) of a velocity at time 1."""
@@ -134,17 +135,26 @@ class SYMNet(nn.Module):
 def conv_pair(spatial_dims: int, in_channels: int, hidden: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Two convolutions 3 wide, each with a ReLU, the first one with the stride; no normalization."""
     conv = Conv[Conv.CONV, spatial_dims]
-    return nn.Sequential(
-        conv(in_channels, hidden, 3, stride=stride, padding=1),
-        nn.ReLU(),
-        conv(hidden, out_channels, 3, padding=1),
-        nn.ReLU(),
-    )
+    layers = [conv(in_channels, hidden, 3, stride=stride, padding=1), conv(hidden, out_channels, 3, padding=1)]
+    for layer in layers:
+        begin(layer, layer.in_channels * 3**spatial_dims)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU())
 
 
 def doubling(spatial_dims: int, channels: int) -> nn.Sequential:
     """A transposed convolution that doubles the grid, and a ReLU."""
-    return nn.Sequential(Conv[Conv.CONVTRANS, spatial_dims](channels, channels, 2, stride=2), nn.ReLU())
+    layer = Conv[Conv.CONVTRANS, spatial_dims](channels, channels, 2, stride=2)
+    begin(layer, channels)  # as wide as its stride: each voxel comes from one
+    return nn.Sequential(layer, nn.ReLU())
+
+
+def begin(layer: nn.Module, inputs: int) -> None:
+    """Draw weights that keep the features' size where a ReLU follows and each value is the sum of so many inputs.
+
+    Source: He et al., arXiv 1502.01852. Under torch's default it shrinks, and the heads have little to learn from.
+    """
+    nn.init.normal_(layer.weight, std=(2 / inputs) ** 0.5)
+    nn.init.zeros_(layer.bias)
 
 
 def velocity_head(spatial_dims: int, channels: int) -> nn.Module:
