@@ -24,6 +24,9 @@ ENCODER = (2, 4, 8, 8)
 DECODER = ((8, 8, 4), (4, 4, 2), (2, 4, 2), (2, 2, 2))
 """Per doubling: channels of the doubled features, of the first and of the second convolution, in the same units."""
 STRIDE = 16
+SLOPE = 0.25  # of torch's PReLU before training
+SHARE = 1 / 4  # of a block's variance: it sums three convolutions and the identity
+HEAD_STD = 1e-5  # of the head's weights: training starts at the identity
 
 
 class LKUNet(nn.Module):
@@ -38,6 +41,10 @@ class LKUNet(nn.Module):
     The last layer's range is (-1, 1), in units of half the grid: what it says is multiplied by (size - 1) / 2 along
     each axis, as the repository's sampler does, and not by size / 2, as its Jacobian does. ``forward`` is scriptable.
     Images of any size are zero-padded at the far end to a multiple of 16 inside, and the grid is the padded one.
+
+    Differs: weights begin normal with the variance that keeps the features' size from layer to layer (He et al., arXiv
+    1502.01852), those of the head near 0. The repository's begin as any convolution of torch: features shrink from
+    layer to layer, and the first fields are noise of a voxel.
 
     Raises:
         ValueError: for another number of axes, or a negative number of squarings.
@@ -66,6 +73,7 @@ class LKUNet(nn.Module):
             for (doubled, middle, last), skipped in zip(DECODER, widths[-2::-1], strict=True)
         )
         head = Conv[Conv.CONV, spatial_dims](channels * DECODER[-1][-1], spatial_dims, 3, padding=1, bias=False)
+        nn.init.normal_(head.weight, std=HEAD_STD)
         self.head = nn.Sequential(head, nn.Softsign())
 
     def forward(self, image: Tensor) -> Tensor:
@@ -118,8 +126,10 @@ class LargeKernelBlock(nn.Module):
 
     def __init__(self, channels: int, spatial_dims: int = 3) -> None:
         super().__init__()
+        convolution = Conv[Conv.CONV, spatial_dims]
         self.branches = nn.ModuleList(
-            Conv[Conv.CONV, spatial_dims](channels, channels, width, padding=width // 2) for width in (3, 5, 1)
+            drawn(convolution(channels, channels, width, padding=width // 2), channels * width**spatial_dims, SHARE)
+            for width in (3, 5, 1)
         )
         self.activation = nn.PReLU()
 
@@ -133,14 +143,27 @@ class LargeKernelBlock(nn.Module):
 
 def conv(spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Convolution 3 wide and PReLU with one slope."""
-    return nn.Sequential(
-        Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1), nn.PReLU()
-    )
+    layer = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1)
+    return nn.Sequential(drawn(layer, in_channels * 3**spatial_dims), nn.PReLU(init=SLOPE))
 
 
 def doubling(spatial_dims: int, channels: int) -> nn.Sequential:
     """Transposed convolution that doubles every axis, and PReLU with one slope."""
-    return nn.Sequential(Conv[Conv.CONVTRANS, spatial_dims](channels, channels, 2, stride=2), nn.PReLU())
+    layer = Conv[Conv.CONVTRANS, spatial_dims](channels, channels, 2, stride=2)
+    return nn.Sequential(drawn(layer, channels), nn.PReLU(init=SLOPE))  # each voxel sees one of the coarser grid
+
+
+def drawn(layer: nn.Module, inputs: int, share: float = 1.0) -> nn.Module:
+    """A convolution before a PReLU, its weights drawn so that features keep their size.
+
+    Args:
+        layer: the convolution.
+        inputs: numbers that one output is a sum of.
+        share: of the variance, for one of several parallel convolutions.
+    """
+    nn.init.normal_(layer.weight, std=(share * 2 / (1 + SLOPE**2) / inputs) ** 0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def to_voxels(field: Tensor) -> Tensor:

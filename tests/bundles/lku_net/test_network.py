@@ -81,6 +81,16 @@ def test_two_dimensional_network_registers_two_dimensional_images():
     assert LKUNet(4, spatial_dims=2)(torch.rand(2, 2, 33, 20)).shape == (2, 2, 33, 20)
 
 
+def test_training_begins_at_the_identity_with_features_that_keep_their_size():
+    """Under torch's default, whose features shrink from layer to layer, a hundredth of them reaches the head."""
+    torch.manual_seed(0)
+    network, seen = LKUNet(4), []
+    network.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].square().mean().sqrt()))
+    ddf = network(torch.randn(1, 2, 32, 32, 32))
+    assert 0.3 < seen[0] < 3
+    assert 0 < ddf.abs().max() < 0.1
+
+
 def test_training_sees_the_field_before_integration():
     network, image = LKUNet(4, integrate_steps=3), torch.rand(1, 2, 16, 16, 16)
     fields = network.fields(image)
