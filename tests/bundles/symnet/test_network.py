@@ -81,6 +81,12 @@ def test_a_velocity_stays_below_its_bound():
     assert 1.5 < fields.moving_svf.abs().max() < 2 and fields.fixed_svf.abs().max() < 2
 
 
+def test_answers_are_voxels_where_they_are_far_from_the_bound():
+    answer = torch.tensor([-300.0, -0.1, 0.01, 100.0]).view(1, 1, 4)
+    velocity = SYMNet(channels=1, max_velocity=100.0).bounded(answer, [4])
+    torch.testing.assert_close(velocity.flatten(), torch.tensor([-75, -0.1 / 1.001, 0.01 / 1.0001, 50]))
+
+
 @pytest.mark.parametrize("size", [(16, 16, 16), (9, 13, 6), (5, 1, 8)])
 def test_any_size_gives_fields_of_that_size(size):
     fields = moving_network(integrate_steps=2).fields(torch.rand(2, 2, *size))
