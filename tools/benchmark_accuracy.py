@@ -59,6 +59,7 @@ class Terms(NamedTuple):
     minutes: float = 30.0
     """Of every training, validation not counted in."""
     learning_rate: float = 0.0004
+    batch_size: int = 1
     roi_size: tuple[int, ...] | None = None
     """Center of the training grid that is trained on, voxels; all of it if None."""
     seed: int = 0
@@ -155,6 +156,7 @@ def training_of(method: Method, terms: Terms, folder: str) -> ConfigWorkflow:
         "device": f"$torch.device('{terms.device}')",
         "seed": terms.seed,
         "learning_rate": terms.learning_rate,
+        "batch_size": terms.batch_size,
         "max_epochs": FOREVER,
         "val_interval": FOREVER,
         "checkpoint_interval": FOREVER,

@@ -77,7 +77,7 @@ def losses_of(backend: str, steps: int, threads: int, work: str, settings: dict[
     bundle = REPOSITORY / "bundles" / variant.bundle
     epochs = steps // STEPS_PER_EPOCH
     places = {"bundle_root": str(bundle), "ckpt_dir": f"{work}/models", "output_dir": work}
-    length = {"steps_per_epoch": STEPS_PER_EPOCH, "max_epochs": epochs, "val_interval": epochs}
+    length = {"steps_per_epoch": STEPS_PER_EPOCH, "batch_size": 1, "max_epochs": epochs, "val_interval": epochs}
     workflow = ConfigWorkflow(
         str(bundle / "configs" / "train.json"),
         logging_file=False,

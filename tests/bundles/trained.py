@@ -16,7 +16,7 @@ NETWORKS = {
     "voxelmorph": {"encoder": [4, 8], "decoder": [8, 8, 4]},
 }
 """Overrides by bundle that make a network small."""
-STEPS = {"max_epochs": 1, "steps_per_epoch": 2, "val_interval": 1, "kernel_size": 5}
+STEPS = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 1, "val_interval": 1, "kernel_size": 5}
 """Overrides that leave two steps."""
 
 
