@@ -130,7 +130,7 @@ def test_the_defaults_raise_the_overlap_of_phantoms(tmp_path):
         workflow.initialize()
         workflow.run()
     rows = [json.loads(path.read_text()) for path in (copy / "eval" / "registrations").glob("*/metrics.json")]
-    assert rows and all(row["dice"] > row["dice_before"] for row in rows)
+    assert rows and all(row["dice"] > row["dice_before"] + 0.01 for row in rows)
 
 
 @pytest.mark.slow
