@@ -23,7 +23,7 @@ from .benchmark_eoir import append, slug, understood
 from .evaluate import evaluate
 from .network_variants import VARIANTS, Variant
 
-__all__ = ["METHODS", "Method", "Terms", "benchmark_accuracy"]
+__all__ = ["METHODS", "Method", "Terms", "benchmark_accuracy", "methods_of"]
 
 FOREVER = 10**6
 """Epochs; the time ends a training before."""
@@ -65,6 +65,11 @@ class Terms(NamedTuple):
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
+
+
+def methods_of(names: Sequence[str], smooth_weights: Sequence[float | None]) -> list[Method]:
+    """A line for every weight of every network; one for a bundle that optimises a pair."""
+    return [Method(name, weight) for name in names for weight in ([None] if name in OPTIMISED else smooth_weights)]
 
 
 def benchmark_accuracy(

@@ -93,6 +93,31 @@ def network(
 
 
 @benchmark.command()
+def accuracy(
+    dataset_dir: Annotated[str, typer.Option(help="prepared data set whose test pairs have labels")],
+    work: Annotated[str, typer.Option(help="folder for weights and registrations, kept")],
+    out: Out = "results",
+    methods: Annotated[str | None, typer.Option(help="as 'SVF;VoxelMorph-1;EOIR 8'; all by default")] = None,
+    minutes: Annotated[float, typer.Option(help="of every training")] = 30.0,
+    smooth_weights: Annotated[str | None, typer.Option(help="a training for each; the configurations' own")] = None,
+    learning_rate: Annotated[float, typer.Option(help="of every training")] = 0.0004,
+    roi: Annotated[str | None, typer.Option(help="center of the grid to train on, as 80x80x96; default all")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Every bundle on the same test pairs, each trained for the same time; what is finished is not done again."""
+    from .benchmark_accuracy import METHODS, Terms, benchmark_accuracy, methods_of
+    from .network_variants import variants_named
+
+    size = None if roi is None else tuple(numbers(roi, "x", "--roi"))
+    weights = [None] if smooth_weights is None else decimals(smooth_weights, "--smooth-weights")
+    terms = Terms(str(Path(dataset_dir).absolute()), minutes=minutes, learning_rate=learning_rate, roi_size=size)
+    chosen = methods_of(variants_named(methods, METHODS), weights)
+    places = {"work": Path(work).absolute(), "command": command_line()}
+    print(benchmark_accuracy(Path(out), terms._replace(threads=threads, device=device), chosen, **places))
+
+
+@benchmark.command()
 def pairs(
     data: Annotated[str, typer.Option(help="folder of native <id>_SS.nii.gz and <id>_glm.nii.gz of MALC")],
     out: Out = "results",

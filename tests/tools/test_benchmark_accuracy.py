@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import RegInputError
 from common.phantom import write_phantom
-from tools.benchmark_accuracy import METHODS, Method, Terms, benchmark_accuracy
+from tools.benchmark_accuracy import METHODS, Method, Terms, benchmark_accuracy, methods_of
 
 
 @pytest.mark.slow
@@ -32,3 +32,11 @@ def test_a_wrong_request_is_refused(tmp_path):
     for method, minutes in ((Method("VGG", None), 1.0), (Method(METHODS[0], None), 0.0)):
         with pytest.raises(RegInputError, match="expected some of"):
             benchmark_accuracy(tmp_path, Terms("data", minutes=minutes), [method], work=tmp_path, command="")
+
+
+def test_networks_have_a_line_for_every_weight_and_optimised_bundles_one():
+    assert [method.title for method in methods_of(["SVF", "EOIR 8"], [0.5, 2.0])] == [
+        "SVF",
+        "EOIR 8 smooth 0.5",
+        "EOIR 8 smooth 2",
+    ]
