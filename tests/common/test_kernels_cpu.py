@@ -35,10 +35,10 @@ def fields(size: tuple[int, ...] = (5, 6, 7), seed: int = 0, dtype: torch.dtype 
     return [image, *(4 * ddf - 2 for ddf in ddfs)]
 
 
-def run_python(code: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    """Run code in another interpreter that imports from a folder."""
+def run_python(code: str, folder: Path = ROOT, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+    """Run code in another interpreter that imports from a folder, for ``timeout`` seconds at most."""
     command, environment = [sys.executable, "-W", "ignore", "-c", code], os.environ | environment
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 9])

@@ -20,7 +20,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 INTERPRET = """
 import sys
 import pytest
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", {marks!r}, "tests/common/test_lncc_cuda.py"]))
+sys.exit(pytest.main(["-v", "-x", "-p", "no:cacheprovider", "-m", {marks!r}, "tests/common/test_lncc_cuda.py"]))
 """
 
 
@@ -31,10 +31,10 @@ def no_failures(monkeypatch):
 
 
 @needs_triton
-@pytest.mark.parametrize(("marks", "least"), [("not slow", 14), pytest.param("slow", 100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("marks", "least"), [("not slow", 12), pytest.param("slow", 100, marks=pytest.mark.slow)])
 def test_kernels_give_their_results_in_tritons_interpreter(marks, least):
     """A process of its own, because triton reads the variable when it is imported."""
-    run = run_python(INTERPRET.format(marks=marks), TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    run = run_python(INTERPRET.format(marks=marks), timeout=3600, TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stdout
     assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= least and "skipped" not in run.stdout
 

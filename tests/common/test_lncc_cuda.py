@@ -88,7 +88,7 @@ def test_float32_value_and_gradient_are_the_golden_ones(name):
 FORMULA_CASES = [(o, s) for s in ((2, 2, 5, 4, 3), (2, 3, 9, 7)) for o in OPTIONS[::-1]]
 
 
-@pytest.mark.parametrize(("options", "shape"), quick(FORMULA_CASES, 2))
+@pytest.mark.parametrize(("options", "shape"), quick(FORMULA_CASES, 1))
 def test_float64_results_are_those_of_five_convolutions(options, shape):
     images = pair(*shape)
     found, expected = (results(*images, 3, backend, **options) for backend in ("triton", "five_conv"))
@@ -121,7 +121,7 @@ def test_every_odd_window_gives_value_and_gradients_of_short_sums(kernel_size, s
     torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-12)
 
 
-SEAMS = [(3, (1, 1, 6, 4, 5), 2), (5, (1, 2, 13, 5, 6), 5), (5, (1, 2, 13, 9), 5), (3, (2, 2, 7, 8, 9), 5)]
+SEAMS = [(3, (1, 1, 6, 4, 5), 2), (5, (1, 1, 11, 5, 5), 3), (5, (1, 2, 11, 9), 3), (3, (2, 2, 4, 4, 5), 3)]
 
 
 @pytest.mark.parametrize(("kernel_size", "shape", "count"), quick(SEAMS, 1))
@@ -129,7 +129,7 @@ def test_tiles_and_slabs_of_any_size_join_without_a_seam(kernel_size, shape, cou
     images = pair(*shape)
     plane = 5 * 8 * shape[3] * (shape[4] if len(shape) == 5 else 1)
     found = []
-    for lanes, rows, planes in ((128, 64, 100), (16, 3, 7), (16, 2, 1), (32, 1, 12), (64, 7, 26))[:count]:
+    for lanes, rows, planes in ((128, 64, 100), (16, 3, 7), (32, 2, 10))[:count]:
         monkeypatch.setattr(launch, "LANES", lanes)
         monkeypatch.setattr(launch, "ROWS", rows)
         monkeypatch.setattr(launch, "SCRATCH_BYTES", planes * plane)
@@ -196,7 +196,7 @@ def test_half_images_have_float32_statistics_and_half_gradients(dtype):
     torch.testing.assert_close(gradient.cpu().double(), expected, rtol=2e-2, atol=2e-2 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("kernel_size",), quick([3, 5], 1))
+@pytest.mark.parametrize(("kernel_size",), quick([3, 5], 0))
 def test_strides_do_not_matter(kernel_size):
     images = pair(2, 1, 5, 6, 7)
     views = [i.detach().permute(4, 3, 2, 1, 0).contiguous().permute(4, 3, 2, 1, 0).requires_grad_() for i in images]
