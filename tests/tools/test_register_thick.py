@@ -12,14 +12,14 @@ def scans():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("thick", "overlays"), [("fixed", []), ("moving", ["thick_slices"])])
-def test_a_known_deformation_is_found_to_less_than_a_millimeter(scans, tmp_path, thick, overlays):
+@pytest.mark.parametrize("thick", ["fixed", "moving"])
+def test_a_known_deformation_is_found_to_less_than_a_millimeter(scans, tmp_path, thick):
     writers = {"fixed": (write_thick, write_cubes), "moving": (write_cubes, write_thick)}[thick]
     paths = {
         role: str(write(scan, tmp_path / f"{role}.nii.gz"))
         for role, write, scan in zip(("fixed", "moving"), writers, scans, strict=True)
     }
     ids = {**paths, "affine": "auto", "picture": False, "inverse": False}
-    register("svf", tmp_path / "out", ids, overlays=overlays, quiet=True)
+    register("svf", tmp_path / "out", ids, quiet=True)
     before, after = errors_mm(scans[0], tmp_path / "out" / "displacement.nii.gz")
     assert before > 4 and after < 1
