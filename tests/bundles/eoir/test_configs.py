@@ -62,6 +62,17 @@ def run(bundle: Path, dataset: Path, *files: str, kind: str = "train", **overrid
     return workflow
 
 
+@pytest.mark.parametrize("name", ["abdomen_ct", "acdc"])
+def test_data_sets_of_given_pairs_are_shuffled_anew_in_every_epoch(dataset, name):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "train.json"), str(CONFIGS / f"{name}.json")])
+    parser.update({"bundle_root": str(ROOT / "bundles" / "eoir"), "dataset_dir": str(dataset)})
+    if parser.get_parsed_content("train::dataset::pairing") == "given":
+        parser.update({"train::dataset::data": "@validate::dataset::data"})  # the phantom trains on subjects
+    sampler = parser.get_parsed_content("train::dataloader").sampler  # torch refuses to shuffle beside one
+    assert sampler.shuffle and len(sampler) == len(parser.get_parsed_content("train::dataset"))
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_changes_what_it_names_and_nothing_else(name):
     """By merged ids: a plain dictionary in an overlay would silently replace a whole section."""
