@@ -26,6 +26,7 @@ __all__ = [
     "device_name",
     "file_name",
     "peak_memory",
+    "stack_of",
     "start_memory",
     "summary",
     "time_once",
@@ -144,6 +145,12 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + ("+dirty" if changed else "")
+
+
+def stack_of(size: Sequence[int], device: str, threads: int) -> dict[str, str | int]:
+    """What was measured on, as columns: grid, device, torch, threads, commit."""
+    columns = {"size": "x".join(map(str, size)), "device": device_name(device), "torch": torch.__version__}
+    return columns | {"threads": threads, "commit": commit()}
 
 
 def write(path: Path, rows: list[dict]) -> Path:

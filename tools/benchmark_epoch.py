@@ -17,10 +17,9 @@ from torch import Tensor
 from .benchmark import (
     apart,
     clock,
-    commit,
-    device_name,
     file_name,
     peak_memory,
+    stack_of,
     start_memory,
     summary,
     time_once,
@@ -69,8 +68,7 @@ def benchmark_epoch(
         RegInputError: unknown networks, no run, or no such device.
     """
     check_request(networks, runs, device)
-    stack = {"size": "x".join(map(str, size)), "device": device_name(device), "torch": torch.__version__}
-    stack |= {"threads": threads, "runs": runs, "warmup": warmup, "commit": commit(), "command": command}
+    stack = stack_of(size, device, threads) | {"runs": runs, "warmup": warmup, "command": command}
     rows = []
     for name in networks:
         cases = [apart(measure, name, backend, size, runs, warmup, threads, device) for backend in backends]

@@ -7,10 +7,9 @@ import torch
 
 from .benchmark import (
     apart,
-    commit,
-    device_name,
     file_name,
     peak_memory,
+    stack_of,
     start_memory,
     summary,
     write,
@@ -57,8 +56,7 @@ def benchmark_network(
         RegInputError: unknown networks, no run, or no such device.
     """
     check_request(networks, runs, device)
-    stack = {"size": "x".join(map(str, size)), "device": device_name(device), "torch": torch.__version__}
-    stack |= {"threads": threads, "runs": runs, "warmup": warmup, "commit": commit(), "command": command}
+    stack = stack_of(size, device, threads) | {"runs": runs, "warmup": warmup, "command": command}
     rows = []
     for name in networks:
         row = {"network": name, **apart(measure_forward, name, size, runs, warmup, threads, device)}

@@ -122,7 +122,7 @@ def test_ixi_moves_the_atlas_to_the_others_and_flips_both_together(name, dataset
 @pytest.mark.slow
 def test_the_defaults_raise_the_overlap_of_phantoms(tmp_path):
     """As a newcomer runs them: trained on the phantom's own subjects, then two pairs that training never saw."""
-    copy = copy_of_bundle("voxelmorph", tmp_path)  # the others take as long, and learn less from eight subjects
+    copy = copy_of_bundle("voxelmorph", tmp_path)  # each of the others takes minutes more
     for config, kind in (("train", "train"), ("inference", "infer")):
         workflow = ConfigWorkflow(
             str(copy / "configs" / f"{config}.json"), workflow_type=kind, bundle_root=str(copy), device="cpu"

@@ -44,7 +44,7 @@ class LKUNet(nn.Module):
 
     Differs: weights begin normal with the variance that keeps the features' size from layer to layer (He et al., arXiv
     1502.01852), those of the head near 0. The repository's begin as any convolution of torch: features shrink from
-    layer to layer, and the first fields are noise of a voxel.
+    layer to layer, and training does not begin at the identity.
 
     Raises:
         ValueError: for another number of axes, or a negative number of squarings.

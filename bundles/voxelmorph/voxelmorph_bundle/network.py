@@ -129,8 +129,8 @@ def check_settings(
 def conv_block(spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Convolution 3 wide and a leaky ReLU, no normalization.
 
-    The weights begin as in VoxelMorph's own program, normal with the variance that keeps the features' size from layer
-    to layer (He et al., arXiv 1502.01852). Under torch's default it shrinks, and the head has little to learn from.
+    The weights begin normal, with the variance that keeps the features' size from layer to layer (He et al., arXiv
+    1502.01852). Under torch's default it shrinks, and the head has little to learn from.
     """
     conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1)
     nn.init.kaiming_normal_(conv.weight, a=SLOPE)

@@ -82,7 +82,6 @@ def test_two_dimensional_network_registers_two_dimensional_images():
 
 
 def test_training_begins_at_the_identity_with_features_that_keep_their_size():
-    """Under torch's default, whose features shrink from layer to layer, a hundredth of them reaches the head."""
     torch.manual_seed(0)
     network, seen = LKUNet(4), []
     network.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].square().mean().sqrt()))

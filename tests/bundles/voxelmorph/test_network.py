@@ -99,7 +99,6 @@ def test_training_starts_near_the_identity():
 
 
 def test_features_keep_their_size_before_training():
-    """Ten layers of torch's default weights leave about a hundredth of it."""
     torch.manual_seed(0)
     network, seen = VoxelMorph(), []
     network.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].square().mean().sqrt()))
