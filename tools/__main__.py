@@ -13,50 +13,18 @@ from common.errors import mendable
 
 from .arguments import Out, ranges
 from .benchmark_commands import benchmark
+from .data_commands import data
 from .extract_command import extract_command
 from .register_command import register_command
 from .transform_commands import COMMANDS
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Tools around the registration bundles.")
-data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
-prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
 app.command("register")(register_command)
 app.command("extract")(extract_command)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data, name="data")
-data.add_typer(prepare, name="prepare")
 app.add_typer(benchmark, name="benchmark")
-
-
-@prepare.command()
-def malc(
-    raw: Annotated[str, typer.Option(help="folder of the official files or of <id>_SS.nii.gz and <id>_glm.nii.gz")],
-    out: Out,
-    mask: Annotated[str, typer.Option(help="none (skull-stripped scans), labels, or a path with {id} in it")] = "none",
-    template: Annotated[str | None, typer.Option(help="scan to align to; default the first training subject")] = None,
-    spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
-) -> None:
-    """MICCAI 2012 Multi-Atlas Labelling Challenge: 35 brains, 134 structures. License: CC BY-NC, yours to accept."""
-    from .data.malc import prepare
-
-    print(prepare(raw, out, mask, template, spacing, workers, force))
-
-
-@prepare.command()
-def lung_ct(
-    raw: Annotated[str, typer.Option(help="folder of the unpacked archive, Learn2Reg's or Zenodo's")],
-    out: Out,
-    intensity: Annotated[str, typer.Option(help="hounsfield, or stored for files that are not in HU")] = "hounsfield",
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
-) -> None:
-    """Learn2Reg LungCT, for evaluation: 8 pairs of a patient, 56 of two. License: CC BY 4.0, yours to accept."""
-    from .data.lung_ct import prepare
-
-    print(prepare(raw, out, intensity, workers, force))
 
 
 @app.command()

@@ -1,9 +1,12 @@
-"""NIfTI and JSON files that appear whole or not at all, and hold the same bytes when they are written again."""
+"""NIfTI, JSON and csv files that appear whole or not at all, and hold the same bytes when they are written again."""
 
+import csv
 import gzip
 import hashlib
+import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 
 from common.files import save_atomically
 
-__all__ = ["remove_leftovers", "save_json", "save_nifti", "save_text", "sha256"]
+__all__ = ["remove_leftovers", "save_csv", "save_json", "save_nifti", "save_text", "sha256"]
 
 CHUNK = 1 << 20
 
@@ -25,6 +28,17 @@ def save_text(text: str, path: Path) -> None:
 def save_json(content: Any, path: Path) -> None:
     """Write ``content`` as indented JSON with a final newline; NaN is refused, since JSON has none."""
     save_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def save_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows under the column names of all of them, in order of appearance; what a row lacks is left empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    save_text(text.getvalue(), path)
 
 
 def save_nifti(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:

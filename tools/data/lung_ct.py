@@ -8,12 +8,8 @@ An evaluation data set, nothing to train on: the eight intra-patient pairs of th
 expiration, and the 56 ordered pairs of their scans in expiration. Scans stay on their grid.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import permutations
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +22,12 @@ from common.datalist import check_counts, check_keypoints
 from common.errors import RegInputError
 from common.intensity import check_hounsfield
 from common.preflight import AFFINE_ATOL, Volume, check_image, check_label, findings, refuse
-from common.report import SheetRow, contact_sheet
+from common.report import SheetRow
 
-from .files import remove_leftovers, save_json, save_nifti, save_text, sha256
+from .files import save_nifti, save_text, sha256
 from .lung_ct_layout import CASES, EXPIRATION, INSPIRATION, Scan, find_scans
-from .resume import digest, finished, run_all, save_record
+from .prepared import Job, finish_dataset, make_all, pair_entry
+from .resume import digest
 
 __all__ = ["INTENSITIES", "prepare"]
 
@@ -44,28 +41,6 @@ INTENSITY_TEXT = {
     "stored": "stored values, not Hounsfield units; -285 to 3770 mapped to [0, 1], clipped",
 }
 PERCENTILES = (1.0, 50.0, 99.0)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One scan's work, as it is sent to a worker process; ``settings`` digests all that its result depends on."""
-
-    scan: Scan
-    intensity: str
-    settings: str
-    out: Path
-
-    @property
-    def outputs(self) -> dict[str, Path]:
-        """Paths by the kind of file."""
-        name, has_points = self.scan.name, self.scan.keypoints is not None
-        paths = {"image": image_path(name), "label": label_path(name)}
-        paths |= {"keypoints": keypoints_path(name)} if has_points else {}
-        return {kind: self.out / path for kind, path in paths.items()}
-
-    @property
-    def record(self) -> Path:
-        return self.out / "records" / f"{self.scan.name}.json"
 
 
 def prepare(
@@ -100,16 +75,9 @@ def prepare(
     scans = find_scans(Path(raw), tuple(cases))
     orientation, spacing_mm = check_scans(scans, intensity)
     jobs = [make_job(scan, intensity, Path(out)) for scan in scans]
-    if force:
-        for job in jobs:
-            job.record.unlink(missing_ok=True)
-    rows = run_all(prepare_scan, jobs, workers or cpu_count() or 1, "lung-ct")
-    remove_leftovers(Path(out))
-    save_report(rows, Path(out, "report.csv"))
-    contact_sheet(sheet_rows(jobs), Path(out, "contact_sheet.png"))
+    rows = make_all(prepare_scan, jobs, title="lung-ct", workers=workers, force=force)
     content = header(intensity, orientation, spacing_mm) | {"testing": pairs(scans)}
-    save_json(content, Path(out, "datalist.json"))
-    return Path(out, "datalist.json")
+    return finish_dataset(Path(out), rows, sheet_rows(jobs), content)
 
 
 def check_scans(scans: Sequence[Scan], intensity: str) -> tuple[str, list[float]]:
@@ -160,38 +128,35 @@ def make_job(scan: Scan, intensity: str, out: Path) -> Job:
     """A scan's job, with the digest of its files and settings."""
     files = {"image": scan.image, "mask": scan.mask, "keypoints": scan.keypoints}
     settings = {kind: sha256(path) for kind, path in files.items() if path is not None}
-    return Job(scan, intensity, digest(settings | {"recipe": RECIPE, "intensity": intensity}), out)
+    kinds = ("image", "label") if scan.keypoints is None else ("image", "label", "keypoints")
+    return Job(scan.name, (scan, intensity), digest(settings | {"recipe": RECIPE, "intensity": intensity}), out, kinds)
 
 
 def prepare_scan(job: Job) -> dict[str, Any]:
-    """Write one scan's files and record unless they are there; return its row of the report."""
-    row = finished(job.record, job.settings)
-    if row is not None:
-        return row
-    image, mask = read(job.scan)
-    low, high = INTENSITIES[job.intensity]
+    """Write one scan's files; return its row of the report."""
+    scan, intensity = job.raw
+    image, mask = read(scan)
+    low, high = INTENSITIES[intensity]
     voxels = ScaleIntensityRange(low, high, 0, 1, clip=True)(image.voxels)
-    save_nifti(np.asarray(voxels), image.affine, job.outputs["image"])
-    save_nifti((mask.voxels > 0).astype(np.uint8), image.affine, job.outputs["label"])
-    if job.scan.keypoints is not None:
-        save_text(job.scan.keypoints.read_text(encoding="utf-8-sig"), job.outputs["keypoints"])
-    row = report_row(job, image, mask)
-    save_record(job.record, job.settings, list(job.outputs.values()), row)
-    return row
+    save_nifti(np.asarray(voxels), image.affine, job.output("image"))
+    save_nifti((mask.voxels > 0).astype(np.uint8), image.affine, job.output("label"))
+    if scan.keypoints is not None:
+        save_text(scan.keypoints.read_text(encoding="utf-8-sig"), job.output("keypoints"))
+    return report_row(scan, image, mask)
 
 
-def report_row(job: Job, image: Volume, mask: Volume) -> dict[str, Any]:
+def report_row(scan: Scan, image: Volume, mask: Volume) -> dict[str, Any]:
     """What a person checks of one scan: grid, stored values, volume of the lungs."""
     lung = mask.voxels > 0
     return {
-        "id": job.scan.name,
+        "id": scan.name,
         "size": " ".join(map(str, image.voxels.shape)),
         "spacing_mm": " ".join(f"{s:g}" for s in voxel_sizes(image.affine)),
         "orientation": "".join(nib.aff2axcodes(image.affine)),
         "lung_ml": round(float(lung.sum() * np.prod(voxel_sizes(image.affine)) / 1000), 1),
         "lung_median": round(float(np.median(image.voxels[lung])), 1),
         **{f"p{p:g}": round(float(np.percentile(image.voxels, p)), 1) for p in PERCENTILES},
-        "keypoints": "" if job.scan.keypoints is None else len(job.scan.keypoints.read_text().split()),
+        "keypoints": "" if scan.keypoints is None else len(scan.keypoints.read_text().split()),
     }
 
 
@@ -218,40 +183,15 @@ def pairs(scans: Sequence[Scan]) -> list[dict[str, str]]:
 
 
 def pair(fixed: Scan, moving: Scan) -> dict[str, str]:
-    """An entry of the datalist; keypoints correspond within a patient only."""
-    entry: dict[str, str] = {}
+    """An entry of the datalist; keypoints correspond within a patient only. Labels and masks are the lung masks."""
     has_points = fixed.case == moving.case and fixed.keypoints is not None and moving.keypoints is not None
-    for role, scan in (("fixed", fixed), ("moving", moving)):
-        entry |= {role: image_path(scan.name), f"{role}_label": label_path(scan.name)}
-        entry |= {f"{role}_mask": label_path(scan.name)}
-        entry |= {f"{role}_keypoints": keypoints_path(scan.name)} if has_points else {}
-    return entry
-
-
-def save_report(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows as CSV, one scan a line."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    save_text(text.getvalue(), path)
+    entry = pair_entry(fixed.name, moving.name, ("label", "keypoints") if has_points else ("label",))
+    return entry | {f"{role}_mask": entry[f"{role}_label"] for role in ("fixed", "moving")}
 
 
 def sheet_rows(jobs: Sequence[Job]) -> Iterator[SheetRow]:
     """The prepared scans under the outline of their lungs."""
     for job in jobs:
-        image, label = (nib.load(job.outputs[kind]) for kind in ("image", "label"))
+        image, label = (nib.load(job.output(kind)) for kind in ("image", "label"))
         spacing_mm, orientation = voxel_sizes(image.affine).tolist(), "".join(nib.aff2axcodes(image.affine))
-        yield SheetRow(job.scan.name, np.asarray(image.dataobj), np.asarray(label.dataobj) > 0, spacing_mm, orientation)
-
-
-def image_path(name: str) -> str:
-    return f"images/{name}.nii.gz"
-
-
-def label_path(name: str) -> str:
-    return f"labels/{name}.nii.gz"
-
-
-def keypoints_path(name: str) -> str:
-    return f"keypoints/{name}.csv"
+        yield SheetRow(job.name, np.asarray(image.dataobj), np.asarray(label.dataobj) > 0, spacing_mm, orientation)

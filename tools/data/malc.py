@@ -10,15 +10,12 @@ middle, linear for the image and nearest neighbor for the labels; intensity divi
 brain and clipped to [0, 1]. ``affines/<id>.txt`` maps world points (RAS mm) of the prepared scan to the raw one's.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import permutations
 from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -28,12 +25,13 @@ from scipy.ndimage import binary_fill_holes
 from common.affine import register_affine
 from common.errors import RegInputError
 from common.preflight import Volume, check_image, check_label, findings, refuse
-from common.report import SheetRow, contact_sheet
+from common.report import SheetRow
 
 from .brain import Grid, brain_grid, cut_percent, grow_mm, largest_piece, normalize, outside_fraction, resample
-from .files import remove_leftovers, save_json, save_nifti, save_text, sha256
+from .files import save_nifti, save_text, sha256
 from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
-from .resume import digest, finished, run_all, save_record
+from .prepared import Job, finish_dataset, make_all, pair_entry, subject_entry
+from .resume import digest
 
 __all__ = ["prepare"]
 
@@ -45,7 +43,7 @@ REGION_MM = 15.0  # about the template's brain: with all its background, mean Di
 TABLET = 74  # vitamin E, taped to some heads to mark a side
 SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
 PERCENTILES = (1.0, 50.0, 99.9)
-OUTPUTS = {"images": "nii.gz", "labels": "nii.gz", "affines": "txt"}
+KINDS = ("image", "label", "affine")
 MASK_TEXT = {
     "none": "the scans came skull-stripped: the largest piece of voxels other than 0, and what is labelled",
     "labels": "MADE FROM THE MANUAL LABELS (labelled voxels, holes filled): it leaves no fluid around the brain, and "
@@ -54,23 +52,13 @@ MASK_TEXT = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """One subject's work, as it is sent to a worker process; ``settings`` digests all that its result depends on."""
+class Raw(NamedTuple):
+    """What one subject is made from."""
 
     subject: Subject
     mask: str
     is_template: bool
     grid: Grid
-    settings: str
-    out: Path
-
-    def output(self, kind: str) -> Path:
-        return self.out / kind / f"{self.subject.name}.{OUTPUTS[kind]}"
-
-    @property
-    def record(self) -> Path:
-        return self.out / "records" / f"{self.subject.name}.json"
 
 
 def prepare(
@@ -113,17 +101,11 @@ def prepare(
     reference = None if template else first_of(subjects, split)
     grid = save_template(reference or Path(str(template)), mask, spacing, Path(out, "template.nii.gz"))
     jobs = [make_job(subject, mask, subject == reference, grid, Path(out)) for subject in subjects]
-    if force:
-        for job in jobs:
-            job.record.unlink(missing_ok=True)
-    rows = run_all(prepare_subject, jobs, workers, "malc")
-    remove_leftovers(Path(out))
-    save_report(rows, Path(out, "report.csv"))
-    contact_sheet(sheet_rows(jobs, reference), Path(out, "contact_sheet.png"))
+    rows = make_all(prepare_subject, jobs, title="malc", workers=workers, force=force)
     target = reference.name if reference else Path(str(template)).name
     present = {subject.name for subject in subjects}
-    save_json(header(names, mask, spacing, target) | sections(present, split), Path(out, "datalist.json"))
-    return Path(out, "datalist.json")
+    content = header(names, mask, spacing, target) | sections(present, split)
+    return finish_dataset(Path(out), rows, sheet_rows(jobs, reference), content)
 
 
 def check_raw(
@@ -225,32 +207,28 @@ def make_job(subject: Subject, mask: str, is_template: bool, grid: Grid, out: Pa
         "template": [is_template, sha256(out / "template.nii.gz")],
         "grid": [list(grid.size), grid.affine.tolist()],
     }
-    return Job(subject, mask, is_template, grid, digest(settings), out)
+    return Job(subject.name, Raw(subject, mask, is_template, grid), digest(settings), out, KINDS)
 
 
 def prepare_subject(job: Job) -> dict[str, Any]:
-    """Write one subject's files and record unless they are there; return its row of the report."""
-    row = finished(job.record, job.settings)
-    if row is not None:
-        return row
-    image = check_image(job.subject.image, 3)
-    labels = check_label(job.subject.label, image)
-    brain = brain_mask(job.subject, job.mask, image, labels)
+    """Write one subject's files; return its row of the report."""
+    raw: Raw = job.raw
+    image = check_image(raw.subject.image, 3)
+    labels = check_label(raw.subject.label, image)
+    brain = brain_mask(raw.subject, raw.mask, image, labels)
     to_native, metric = np.eye(4), None
-    if not job.is_template:
+    if not raw.is_template:
         template = check_image(job.out / "template.nii.gz", 3)
         region = grow_mm(template.voxels != 0, template.affine, REGION_MM)
         stripped = np.where(brain, image.voxels, 0)
         result = register_affine((template.voxels, template.affine), (stripped, image.affine), fixed_mask=region)
         to_native, metric = result.matrix, result.metric
-    voxels = resample(normalize(image.voxels, brain), image.affine, job.grid, to_native, order=1)
-    values = resample(labels.voxels, labels.affine, job.grid, to_native, order=0)
-    save_nifti(voxels, job.grid.affine, job.output("images"))
-    save_nifti(values.astype(np.uint8 if values.max() < 256 else np.int32), job.grid.affine, job.output("labels"))
-    save_text("".join(" ".join(map(repr, line)) + "\n" for line in to_native.tolist()), job.output("affines"))
-    row = report_row(job, image, labels, brain, values, to_native, metric)
-    save_record(job.record, job.settings, [job.output(kind) for kind in OUTPUTS], row)
-    return row
+    voxels = resample(normalize(image.voxels, brain), image.affine, raw.grid, to_native, order=1)
+    values = resample(labels.voxels, labels.affine, raw.grid, to_native, order=0)
+    save_nifti(voxels, raw.grid.affine, job.output("image"))
+    save_nifti(values.astype(np.uint8 if values.max() < 256 else np.int32), raw.grid.affine, job.output("label"))
+    save_text("".join(" ".join(map(repr, line)) + "\n" for line in to_native.tolist()), job.output("affine"))
+    return report_row(job, image, labels, brain, values, to_native, metric)
 
 
 def report_row(
@@ -267,7 +245,7 @@ def report_row(
     found = set(np.unique(values).tolist())
     missing = [value for value in LABELS if value not in found]
     return {
-        "id": job.subject.name,
+        "id": job.name,
         "raw_size": " ".join(map(str, image.voxels.shape)),
         "raw_spacing_mm": " ".join(f"{s:g}" for s in voxel_sizes(image.affine)),
         "raw_orientation": "".join(nib.aff2axcodes(image.affine)),
@@ -276,7 +254,7 @@ def report_row(
         **{f"p{p:g}": round(float(v), 3) for p, v in zip(PERCENTILES, (low, middle, high), strict=True)},
         "labels_found": len(LABELS) - len(missing),
         "labels_missing": " ".join(map(str, missing)),
-        "cut_percent": round(cut_percent(brain, image.affine, job.grid, to_native), 4),
+        "cut_percent": round(cut_percent(brain, image.affine, job.raw.grid, to_native), 4),
         "volume_ratio": round(float(np.linalg.det(to_native[:3, :3])), 4),
         "mutual_information": "" if metric is None else round(-metric, 4),
     }
@@ -298,48 +276,21 @@ def header(names: Mapping[int, str], mask: str, spacing: float, target: str) -> 
     }
 
 
-def save_report(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows as CSV, one subject a line."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    save_text(text.getvalue(), path)
-
-
 def sheet_rows(jobs: Sequence[Job], reference: Subject | None) -> Iterator[SheetRow]:
     """The prepared scans, each under the outline of the template's brain; of their own where the template is a file."""
-    first = next((job for job in jobs if job.subject == reference), None)
-    outline = None if first is None else np.asarray(nib.load(first.output("images")).dataobj) > 0
+    first = next((job for job in jobs if job.raw.subject == reference), None)
+    outline = None if first is None else np.asarray(nib.load(first.output("image")).dataobj) > 0
     for job in jobs:
-        image = nib.load(job.output("images"))
+        image = nib.load(job.output("image"))
         voxels = np.asarray(image.dataobj)
         mask = voxels > 0 if outline is None else outline
-        yield SheetRow(job.subject.name, voxels, mask, voxel_sizes(image.affine).tolist(), "LIA")
+        yield SheetRow(job.name, voxels, mask, voxel_sizes(image.affine).tolist(), "LIA")
 
 
 def sections(present: set[str], split: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, str]]]:
     """The parts of the datalist that the subjects present can fill."""
     names = {part: [name for name in split.get(part, ()) if name in present] for part in SPLIT}
-    content = {"training": [{"image": image_path(name), "label": label_path(name)} for name in names["training"]]}
+    content = {"training": [subject_entry(name) for name in names["training"]]}
     pairs = {"validation": list(permutations(names["validation"], 2))}
     pairs["testing"] = [(names["testing"][0], moving) for moving in names["testing"][1:]]
-    return content | {part: [pair(*both) for both in items] for part, items in pairs.items() if items}
-
-
-def pair(fixed: str, moving: str) -> dict[str, str]:
-    """An entry of the datalist's validation or testing."""
-    return {
-        "fixed": image_path(fixed),
-        "moving": image_path(moving),
-        "fixed_label": label_path(fixed),
-        "moving_label": label_path(moving),
-    }
-
-
-def image_path(name: str) -> str:
-    return f"images/{name}.nii.gz"
-
-
-def label_path(name: str) -> str:
-    return f"labels/{name}.nii.gz"
+    return content | {part: [pair_entry(*both) for both in items] for part, items in pairs.items() if items}

@@ -12,6 +12,7 @@ from common.datalist import check_datalist, read_datalist, read_header
 from common.errors import RegInputError
 from tools.__main__ import app
 from tools.data import lung_ct
+from tools.data import prepared as prepared_module
 from tools.data.lung_ct import prepare
 from tools.data.lung_ct_layout import CASES, find_scans
 
@@ -125,7 +126,7 @@ def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, raw, tmp_path
 
 
 def test_what_is_finished_is_not_done_again_unless_damaged(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(lung_ct, "contact_sheet", lambda rows, path: None)
+    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     prepare(str(raw), str(tmp_path), workers=1, cases=TWO)
     before = contents(tmp_path)
     (tmp_path / "labels" / "LungCT_0001_0001.nii.gz").write_bytes(b"damaged")
@@ -136,7 +137,7 @@ def test_what_is_finished_is_not_done_again_unless_damaged(raw, tmp_path, monkey
 
 
 def test_zenodos_names_give_the_same_images(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(lung_ct, "contact_sheet", lambda rows, path: None)
+    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     prepare(str(zenodo(tmp_path / "raw")), str(tmp_path / "out"), workers=1, cases=TWO)
     for kind in ("images", "labels"):
         assert contents(tmp_path / "out" / kind) == contents(prepared / kind)
@@ -144,7 +145,7 @@ def test_zenodos_names_give_the_same_images(prepared, tmp_path, monkeypatch):
 
 
 def test_values_that_are_not_hounsfield_units_are_refused_or_taken_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(lung_ct, "contact_sheet", lambda rows, path: None)
+    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     raw = learn2reg(tmp_path / "raw", offset=1024)
     with pytest.raises(RegInputError, match="--intensity stored") as error:
         prepare(str(raw), str(tmp_path / "out"), workers=1, cases=TWO)
@@ -195,7 +196,7 @@ def test_an_unknown_intensity_is_refused(tmp_path):
 def test_the_command_prepares_all_eight_cases(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    monkeypatch.setattr(lung_ct, "contact_sheet", lambda rows, path: None)
+    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     learn2reg(tmp_path / "raw", CASES)
     words = ["data", "prepare", "lung-ct", "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--workers", "1"]
     result = CliRunner().invoke(app, list(map(str, words)))

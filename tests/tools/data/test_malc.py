@@ -14,6 +14,7 @@ from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
 from common.geometry import voxels_to_mm
 from tools.data import malc
+from tools.data import prepared as prepared_module
 from tools.data.malc import prepare
 from tools.data.malc_layout import LABELS, SPLIT
 
@@ -93,7 +94,7 @@ def quick(monkeypatch):
     """No alignment, no pictures, and 4 mm allowed, where a test is about something else: these take the time."""
     result = AffineResult(np.eye(4), -0.5, 1, overlap=1.0, lead=2.0)
     monkeypatch.setattr(malc, "register_affine", lambda *images, **options: result)
-    monkeypatch.setattr(malc, "contact_sheet", lambda rows, path: None)
+    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     monkeypatch.setattr(malc, "SPACINGS", (1.0, 2.0, 4.0))
 
 
