@@ -28,8 +28,9 @@ from .files import save_nifti, save_text, sha256
 from .lung_ct_layout import CASES, EXPIRATION, INSPIRATION, Scan, find_scans
 from .prepared import Job, finish_dataset, make_all, pair_entry
 from .resume import digest
+from .source import RemoteFile, Source
 
-__all__ = ["INTENSITIES", "prepare"]
+__all__ = ["INTENSITIES", "SOURCES", "prepare"]
 
 LICENSE = "CC BY 4.0 (Zenodo 3835682; a mirror says CC BY-NC); A. Hering, K. Murphy, B. van Ginneken"
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
@@ -195,3 +196,25 @@ def sheet_rows(jobs: Sequence[Job]) -> Iterator[SheetRow]:
         image, label = (nib.load(job.output(kind)) for kind in ("image", "label"))
         spacing_mm, orientation = voxel_sizes(image.affine).tolist(), "".join(nib.aff2axcodes(image.affine))
         yield SheetRow(job.name, np.asarray(image.dataobj), np.asarray(label.dataobj) > 0, spacing_mm, orientation)
+
+
+SOURCES = (
+    Source(
+        name="lung-ct",
+        title="Learn2Reg LungCT as Zenodo has it: 20 patients in expiration and inspiration, lung masks",
+        license=LICENSE,
+        citation="A. Hering, K. Murphy, B. van Ginneken, Learn2Reg Challenge: CT Lung Registration, Training Data, "
+        "2020, doi:10.5281/zenodo.3835682",
+        page="https://zenodo.org/records/3835682",
+        terms="",
+        files=(
+            RemoteFile(
+                "training.zip",
+                "https://zenodo.org/api/records/3835682/files/training.zip/content",
+                sha256="920e33e9cac0e99bacfee3243dc908ac0dd92c1ac781567c7c3328ddb0ae5f88",
+                md5="cd4ef606641b915603a8a0f6a4664a6c",
+            ),
+        ),
+        prepare=prepare,
+    ),
+)

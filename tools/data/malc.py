@@ -32,8 +32,9 @@ from .files import save_nifti, save_text, sha256
 from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
 from .prepared import Job, finish_dataset, make_all, pair_entry, subject_entry
 from .resume import digest
+from .source import Source
 
-__all__ = ["prepare"]
+__all__ = ["SOURCES", "prepare"]
 
 LICENSE = "CC BY-NC; scans from OASIS, labels provided by Neuromorphometrics, Inc. under academic subscription"
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
@@ -294,3 +295,20 @@ def sections(present: set[str], split: Mapping[str, Sequence[str]]) -> dict[str,
     pairs = {"validation": list(permutations(names["validation"], 2))}
     pairs["testing"] = [(names["testing"][0], moving) for moving in names["testing"][1:]]
     return content | {part: [pair_entry(*both) for both in items] for part, items in pairs.items() if items}
+
+
+SOURCES = (
+    Source(
+        name="malc",
+        title="MICCAI 2012 Multi-Atlas Labelling Challenge: 35 T1 heads, 134 structures by hand",
+        license=LICENSE,
+        citation="B. Landman, S. Warfield (editors), MICCAI 2012 Workshop on Multi-Atlas Labeling, 2012; D. S. Marcus "
+        "et al., Open Access Series of Imaging Studies (OASIS), J. Cogn. Neurosci. 19, 2007, "
+        "doi:10.1162/jocn.2007.19.9.1498",
+        page="http://www.neuromorphometrics.com/2012_MICCAI_Challenge_Data.html",
+        terms="register at the page and accept Neuromorphometrics' terms (CC BY-NC, with credit to OASIS and to "
+        "Neuromorphometrics); then unpack the archive into a folder",
+        files=(),
+        prepare=prepare,
+    ),
+)
