@@ -1,12 +1,14 @@
 """Every bundle of the collection on the same pairs of one data set, each trained for the same time on the same device.
 
 Networks are trained by their bundles' own ``train.json`` until the time is over, then registered and scored by
-``regbundles evaluate`` on pairs that no training saw; bundles that optimise a pair are scored without one. What is
-finished is not done again.
+``regbundles evaluate`` on pairs that no training saw; bundles that optimise a pair, and the prepared images as they
+are, are scored without one. What is finished is not done again. ``report_accuracy.py`` tables it.
 """
 
 import csv
+import os
 import re
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,28 +29,38 @@ __all__ = ["METHODS", "Method", "Terms", "benchmark_accuracy", "methods_of"]
 
 FOREVER = 10**6
 """Epochs; the time ends a training before."""
+START = "as prepared"
 TRAINED = ("VoxelMorph-1", "VoxelMorph-2", "LKU-Net 8,5", "TransMorph", "SYMNet", "EOIR 8")
 OPTIMISED = {"SVF": Variant("svf", {}), "NCF": Variant("ncf", {})}
-METHODS = (*OPTIMISED, *TRAINED)
+METHODS = (START, *OPTIMISED, *TRAINED)
+SMOOTHNESS = {"SVF": "divergence_weight", **dict.fromkeys(VARIANTS, "smooth_weight")}
+"""Which value of a bundle's configuration trades overlap for smoothness."""
 SCORES = ("dice", "sdlogj", "ndv_percent", "seconds")
 
 
 class Method(NamedTuple):
-    """One line of the table: a network, or a bundle without one, and the weight of its smoothness term."""
+    """One line of the table: a network, or a bundle without one, and how much smoothness weighs."""
 
     name: str
-    smooth_weight: float | None
-    """None keeps the configuration's."""
+    weight: float | None = None
+    """Of what ``SMOOTHNESS`` names; None keeps the configuration's."""
+
+    @property
+    def setting(self) -> str:
+        """``smooth_weight 0.5``; empty for the configuration's own."""
+        return "" if self.weight is None else f"{SMOOTHNESS[self.name]} {self.weight:g}"
 
     @property
     def title(self) -> str:
         """For people, and as a folder's name after :func:`slug`."""
-        return self.name if self.smooth_weight is None else f"{self.name} smooth {self.smooth_weight:g}"
+        return f"{self.name} {self.setting}".strip()
 
     @property
     def variant(self) -> Variant:
-        """Its bundle and settings."""
-        return OPTIMISED.get(self.name) or VARIANTS[self.name]
+        """Its bundle and settings, smoothness included."""
+        found = OPTIMISED.get(self.name) or VARIANTS[self.name]
+        weight = {} if self.weight is None else {SMOOTHNESS[self.name]: self.weight}
+        return Variant(found.bundle, {**found.settings, **weight})
 
 
 class Terms(NamedTuple):
@@ -67,9 +79,12 @@ class Terms(NamedTuple):
     device: str = "cpu"
 
 
-def methods_of(names: Sequence[str], smooth_weights: Sequence[float | None]) -> list[Method]:
-    """A line for every weight of every network; one for a bundle that optimises a pair."""
-    return [Method(name, weight) for name in names for weight in ([None] if name in OPTIMISED else smooth_weights)]
+def methods_of(
+    names: Sequence[str], smooth_weights: Sequence[float | None], svf_weights: Sequence[float | None] = (None,)
+) -> list[Method]:
+    """A line for every weight of every network and of SVF; one for what has none."""
+    weights = {"SVF": svf_weights, **dict.fromkeys(VARIANTS, smooth_weights)}
+    return [Method(name, weight) for name in names for weight in weights.get(name, (None,))]
 
 
 def benchmark_accuracy(
@@ -98,7 +113,7 @@ def benchmark_accuracy(
         RegInputError: an unknown method, no time, no such device, or a data set that cannot be used.
     """
     check_device(terms.device)
-    unknown = [method.name for method in methods if method.name not in VARIANTS and method.name not in OPTIMISED]
+    unknown = [method.name for method in methods if method.name not in {*METHODS, *VARIANTS}]
     if unknown or terms.minutes <= 0:
         raise RegInputError(
             f"got the methods {unknown} and {terms.minutes} minutes; expected some of {'; '.join(METHODS)} and a time "
@@ -106,9 +121,9 @@ def benchmark_accuracy(
         )
     name = slug(Path(terms.dataset_dir).name)
     path = Path(out) / file_name(f"accuracy-{name}", terms.device, terms.threads)
-    done = {row["method"] for row in read_rows(path)}
+    done = {(row["method"], row["setting"]) for row in read_rows(path)}
     for method in methods:
-        if method.title in done:
+        if (method.name, method.setting) in done:
             say(f"{method.title}: already in {path}")
             continue
         for row in rows_of(method, terms, Path(work) / slug(method.title)):
@@ -124,8 +139,8 @@ def rows_of(method: Method, terms: Terms, folder: Path) -> list[dict[str, str | 
         training = apart(train, method, terms, str(folder))
     stack = {"device": device_name(terms.device), "torch": torch.__version__, "threads": terms.threads}
     common = {**training, **stack, "seed": terms.seed, "commit": commit()}
-    pairs = score(method, terms, folder)
-    return [{"method": method.title, **pair, **common} for pair in pairs]
+    pairs = apart(score, method, terms, str(folder))
+    return [{"method": method.name, "setting": method.setting, **pair, **common} for pair in pairs]
 
 
 def train(method: Method, terms: Terms, folder: str) -> dict[str, float]:
@@ -167,8 +182,6 @@ def training_of(method: Method, terms: Terms, folder: str) -> ConfigWorkflow:
         "checkpoint_interval": FOREVER,
         **method.variant.settings,
     }
-    if method.smooth_weight is not None:
-        overrides["smooth_weight"] = method.smooth_weight
     if terms.roi_size is not None:
         crop = {"_target_": "CenterSpatialCropd", "keys": "@subject_keys", "roi_size": list(terms.roi_size)}
         overrides["train::preprocessing::transforms"] = [
@@ -189,18 +202,35 @@ def transforms_of(bundle: Path) -> list[dict]:
     return parser.get()["train"]["preprocessing"]["transforms"]
 
 
-def score(method: Method, terms: Terms, folder: Path) -> list[dict[str, str | float]]:
-    """A row a pair from ``regbundles evaluate``."""
-    bundle = REPOSITORY / "bundles" / method.variant.bundle
+def score(method: Method, terms: Terms, folder: str) -> list[dict[str, str | float]]:
+    """A row a pair from ``regbundles evaluate``, with the peak memory of the process that registered, all in all.
+
+    Alters the process's environment: bundles are run in processes of their own, which take their threads from it.
+    """
+    os.environ |= {name: str(terms.threads) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    scores = Path(folder, "scores")
     name = re.sub("[^A-Za-z0-9]+", "-", method.title)
+    source, overrides = source_of(method, terms, Path(folder))
+    named = [f"{name}:{key}={value}" for key, value in overrides.items()]
+    evaluate(terms.dataset_dir, terms.section, [f"{name}={source}"], str(scores), overrides=named)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if source != "none" else 0
+    with (scores / "pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {"pair": row["pair"], **{key: row[key] for key in SCORES}, "registration_memory_mib": round(peak, 1)}
+        for row in rows
+    ]
+
+
+def source_of(method: Method, terms: Terms, folder: Path) -> tuple[str, dict[str, Any]]:
+    """What ``regbundles evaluate`` takes as the method's source, and its values by id."""
+    if method.name == START:
+        return "none", {}
     values = {**method.variant.settings, "device": terms.device}
     if method.name in VARIANTS:
+        values.pop("smooth_weight", None)  # a training's alone
         values["ckpt_path"] = str((folder / "models" / "last.pt").absolute())
-    overrides = [f"{name}:{key}={value}" for key, value in values.items()]
-    evaluate(terms.dataset_dir, terms.section, [f"{name}={bundle}"], str(folder / "scores"), overrides=overrides)
-    with (folder / "scores" / "pairs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{"pair": row["pair"], **{key: row[key] for key in SCORES}} for row in rows]
+    return str(REPOSITORY / "bundles" / method.variant.bundle), values
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -98,8 +98,10 @@ def accuracy(
     work: Annotated[str, typer.Option(help="folder for weights and registrations, kept")],
     out: Out = "results",
     methods: Annotated[str | None, typer.Option(help="as 'SVF;VoxelMorph-1;EOIR 8'; all by default")] = None,
+    section: Annotated[str, typer.Option(help="whose pairs are scored: validation or testing")] = "testing",
     minutes: Annotated[float, typer.Option(help="of every training")] = 30.0,
     smooth_weights: Annotated[str | None, typer.Option(help="a training for each; the configurations' own")] = None,
+    svf_weights: Annotated[str | None, typer.Option(help="of SVF's divergence, as 0.1,0.4; its own")] = None,
     learning_rate: Annotated[float, typer.Option(help="of every training")] = 0.0004,
     roi: Annotated[str | None, typer.Option(help="center of the grid to train on, as 80x80x96; default all")] = None,
     threads: Annotated[int, typer.Option(help="of torch")] = 2,
@@ -110,9 +112,14 @@ def accuracy(
     from .network_variants import variants_named
 
     size = None if roi is None else tuple(numbers(roi, "x", "--roi"))
-    weights = [None] if smooth_weights is None else decimals(smooth_weights, "--smooth-weights")
-    terms = Terms(str(Path(dataset_dir).absolute()), minutes=minutes, learning_rate=learning_rate, roi_size=size)
-    chosen = methods_of(variants_named(methods, METHODS), weights)
+    weights, own = (
+        (None,) if text is None else decimals(text, flag)
+        for text, flag in ((smooth_weights, "--smooth-weights"), (svf_weights, "--svf-weights"))
+    )
+    terms = Terms(
+        str(Path(dataset_dir).absolute()), section, minutes=minutes, learning_rate=learning_rate, roi_size=size
+    )
+    chosen = methods_of(variants_named(methods, METHODS), weights, own)
     places = {"work": Path(work).absolute(), "command": command_line()}
     print(benchmark_accuracy(Path(out), terms._replace(threads=threads, device=device), chosen, **places))
 
@@ -381,3 +388,11 @@ def table_speed(
     from .report_speed import report_speed
 
     print(report_speed(Path(results), Path(out)))
+
+
+@report.command("accuracy")
+def table_accuracy(scores: Annotated[str, typer.Option(help="csv of benchmark accuracy")]) -> None:
+    """Every method's overlap, smoothness, time and memory; Dice at equal smoothness."""
+    from .report_accuracy import report_accuracy
+
+    print(report_accuracy(Path(scores)))
