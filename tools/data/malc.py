@@ -22,13 +22,13 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy.ndimage import binary_fill_holes
 
-from common.affine import register_affine
 from common.errors import RegInputError
 from common.preflight import Volume, check_image, check_label, findings, refuse
 from common.report import SheetRow
 
-from .brain import Grid, brain_grid, cut_percent, grow_mm, largest_piece, normalize, outside_fraction, resample
-from .files import save_nifti, save_text, sha256
+from .align import Alignment, align_to, check_template, save_aligned, save_template
+from .brain import Grid, cut_percent, largest_piece, outside_fraction
+from .files import sha256
 from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
 from .prepared import Job, finish_dataset, make_all, pair_entry, subject_entry
 from .resume import digest
@@ -39,8 +39,6 @@ __all__ = ["SOURCES", "prepare"]
 LICENSE = "CC BY-NC; scans from OASIS, labels provided by Neuromorphometrics, Inc. under academic subscription"
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
 STRIPPED_BELOW = 0.25  # of the nonzero voxels outside the labels: 0.04 to 0.08 in stripped scans, above 0.5 in heads
-TEMPLATE_BELOW = 0.5  # of a template's voxels nonzero: 0.23 to 0.31 in stripped scans, even if tightly cropped
-REGION_MM = 15.0  # about the template's brain: with all its background, mean Dice over the scans is 0.01 lower
 TABLET = 74  # vitamin E, taped to some heads to mark a side
 SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
 PERCENTILES = (1.0, 50.0, 99.9)
@@ -100,7 +98,7 @@ def prepare(
     workers = workers or cpu_count() or 1
     subjects, names = check_raw(Path(raw), mask, template, split, workers)
     reference = None if template else first_of(subjects, split)
-    grid = save_template(reference or Path(str(template)), mask, spacing, Path(out, "template.nii.gz"))
+    grid = save_template(*stripped(reference or Path(str(template)), mask), spacing, Path(out, "template.nii.gz"))
     jobs = [make_job(subject, mask, subject == reference, grid, Path(out)) for subject in subjects]
     rows = make_all(prepare_subject, jobs, title="malc", workers=workers, force=force)
     target = reference.name if reference else Path(str(template)).name
@@ -129,16 +127,6 @@ def check_raw(
         sentences += [sentence for part in parts for sentence in part]
     refuse(sentences)
     return subjects, names
-
-
-def check_template(path: Path) -> None:
-    """Refuse a template that cannot be read or still has its head."""
-    share = float((check_image(path, 3).voxels != 0).mean())
-    if share > TEMPLATE_BELOW:
-        raise RegInputError(
-            f"{path} is nonzero in {share:.0%} of its voxels, expected a skull-stripped template (less than "
-            f"{TEMPLATE_BELOW:.0%}); strip it first."
-        )
 
 
 def check_raw_subject(subject: Subject, mask: str, names: Mapping[int, str]) -> None:
@@ -183,18 +171,14 @@ def first_of(subjects: Sequence[Subject], split: Mapping[str, Sequence[str]]) ->
     return order[0]
 
 
-def save_template(reference: Subject | Path, mask: str, spacing: float, path: Path) -> Grid:
-    """Write what subjects are aligned to, stripped, on its own grid; return the grid that it centers."""
+def stripped(reference: Subject | Path, mask: str) -> tuple[np.ndarray, np.ndarray]:
+    """What subjects are aligned to, without its head, and its affine."""
     if isinstance(reference, Path):
         image = check_image(reference, 3)
-        voxels = image.voxels
-    else:
-        image = check_image(reference.image, 3)
-        brain = brain_mask(reference, mask, image, check_label(reference.label, image))
-        voxels = np.where(brain, image.voxels, 0)
-    grid = brain_grid(voxels != 0, image.affine, spacing)
-    save_nifti(voxels, image.affine, path)
-    return grid
+        return image.voxels, image.affine
+    image = check_image(reference.image, 3)
+    brain = brain_mask(reference, mask, image, check_label(reference.label, image))
+    return np.where(brain, image.voxels, 0), image.affine
 
 
 def make_job(subject: Subject, mask: str, is_template: bool, grid: Grid, out: Path) -> Job:
@@ -217,19 +201,11 @@ def prepare_subject(job: Job) -> dict[str, Any]:
     image = check_image(raw.subject.image, 3)
     labels = check_label(raw.subject.label, image)
     brain = brain_mask(raw.subject, raw.mask, image, labels)
-    to_native, metric = np.eye(4), None
+    aligned = Alignment(np.eye(4), None)
     if not raw.is_template:
-        template = check_image(job.out / "template.nii.gz", 3)
-        region = grow_mm(template.voxels != 0, template.affine, REGION_MM)
-        stripped = np.where(brain, image.voxels, 0)
-        result = register_affine((template.voxels, template.affine), (stripped, image.affine), fixed_mask=region)
-        to_native, metric = result.matrix, result.metric
-    voxels = resample(normalize(image.voxels, brain), image.affine, raw.grid, to_native, order=1)
-    values = resample(labels.voxels, labels.affine, raw.grid, to_native, order=0)
-    save_nifti(voxels, raw.grid.affine, job.output("image"))
-    save_nifti(values.astype(np.uint8 if values.max() < 256 else np.int32), raw.grid.affine, job.output("label"))
-    save_text("".join(" ".join(map(repr, line)) + "\n" for line in to_native.tolist()), job.output("affine"))
-    return report_row(job, image, labels, brain, values, to_native, metric)
+        aligned = align_to(job.out / "template.nii.gz", np.where(brain, image.voxels, 0), image.affine)
+    values = save_aligned(job, raw.grid, aligned.to_native, image, brain, labels)
+    return report_row(job, image, labels, brain, values, aligned)
 
 
 def report_row(
@@ -238,8 +214,7 @@ def report_row(
     labels: Volume,
     brain: np.ndarray,
     values: np.ndarray,
-    to_native: np.ndarray,
-    metric: float | None,
+    aligned: Alignment,
 ) -> dict[str, Any]:
     """What a person checks of one subject: raw grid, intensities, labels left, and how the alignment went."""
     low, middle, high = np.percentile(image.voxels[brain], PERCENTILES)
@@ -255,9 +230,9 @@ def report_row(
         **{f"p{p:g}": round(float(v), 3) for p, v in zip(PERCENTILES, (low, middle, high), strict=True)},
         "labels_found": len(LABELS) - len(missing),
         "labels_missing": " ".join(map(str, missing)),
-        "cut_percent": round(cut_percent(brain, image.affine, job.raw.grid, to_native), 4),
-        "volume_ratio": round(float(np.linalg.det(to_native[:3, :3])), 4),
-        "mutual_information": "" if metric is None else round(-metric, 4),
+        "cut_percent": round(cut_percent(brain, image.affine, job.raw.grid, aligned.to_native), 4),
+        "volume_ratio": round(float(np.linalg.det(aligned.to_native[:3, :3])), 4),
+        "mutual_information": "" if aligned.mutual_information is None else round(aligned.mutual_information, 4),
     }
 
 

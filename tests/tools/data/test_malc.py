@@ -13,7 +13,7 @@ from common.affine import AffineResult
 from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
 from common.geometry import voxels_to_mm
-from tools.data import malc
+from tools.data import align, malc
 from tools.data import prepared as prepared_module
 from tools.data.malc import prepare
 from tools.data.malc_layout import LABELS, SPLIT
@@ -93,7 +93,7 @@ def copy(stripped, tmp_path):
 def quick(monkeypatch):
     """No alignment, no pictures, and 4 mm allowed, where a test is about something else: these take the time."""
     result = AffineResult(np.eye(4), -0.5, 1, overlap=1.0, lead=2.0)
-    monkeypatch.setattr(malc, "register_affine", lambda *images, **options: result)
+    monkeypatch.setattr(align, "register_affine", lambda *images, **options: result)
     monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     monkeypatch.setattr(malc, "SPACINGS", (1.0, 2.0, 4.0))
 
@@ -185,18 +185,18 @@ def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, stripped, tmp
 
 def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(prepared, stripped, tmp_path, monkeypatch):
     """Stopped while the second subject's labels are written; the first is not done again."""
-    save, done = malc.save_nifti, []
+    save, done = align.save_nifti, []
 
     def stop(voxels, affine, path):
         if path.name == "1013.nii.gz" and path.parent.name == "labels":
             raise KeyboardInterrupt
         save(voxels, affine, path)
 
-    monkeypatch.setattr(malc, "save_nifti", stop)
+    monkeypatch.setattr(align, "save_nifti", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(str(stripped), str(tmp_path), spacing=2.0, workers=1, split=SPLIT_OF_THREE)
     assert not (tmp_path / "datalist.json").exists()
-    monkeypatch.setattr(malc, "save_nifti", lambda v, a, path: (done.append(path.name), save(v, a, path)))
+    monkeypatch.setattr(align, "save_nifti", lambda v, a, path: (done.append(path.name), save(v, a, path)))
     prepare(str(stripped), str(tmp_path), spacing=2.0, workers=1, split=SPLIT_OF_THREE)
     assert "1000.nii.gz" not in done
     assert contents(tmp_path) == contents(prepared)
@@ -212,8 +212,8 @@ class TestResume:
         return tmp_path / "out"
 
     def redone(self, copy, out, monkeypatch, **options):
-        save, done = malc.save_nifti, []
-        monkeypatch.setattr(malc, "save_nifti", lambda v, a, path: (done.append(path.name[:4]), save(v, a, path)))
+        save, done = align.save_nifti, []
+        monkeypatch.setattr(align, "save_nifti", lambda v, a, path: (done.append(path.name[:4]), save(v, a, path)))
         prepare(str(copy), str(out), workers=1, split=SPLIT_OF_THREE, **{"spacing": 4.0} | options)
         return sorted(set(done) - {"temp"})
 
