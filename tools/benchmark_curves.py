@@ -1,6 +1,8 @@
 """Whether the form of LNCC alters a training: VoxelMorph-1's loss, step by step, from one seed by each of them.
 
-The runs are the bundle's own ``train.json``, on the phantom unless a data set is named, each in a process of its own.
+Rounding alone makes two trainings part after some dozens of steps, so that the first form is run twice: the second time
+from weights that are all one float32 larger. Forms that differ no more than these two do not alter the training. The
+runs are the bundle's own ``train.json``, on the phantom unless a data set is named, each in a process of its own.
 
 Source: X. Jia et al., doi:10.20944/preprints202502.2200.v1, whose claim is that results are not affected.
 """
@@ -25,6 +27,8 @@ from .network_variants import VARIANTS
 __all__ = ["benchmark_curves", "largest_difference"]
 
 NETWORK = "VoxelMorph-1"
+NUDGED = "nudged"
+"""Column of the first form's second run."""
 STEPS_PER_EPOCH = 8
 
 
@@ -39,7 +43,7 @@ def benchmark_curves(
     command: str = "",
     **settings: Any,
 ) -> Path:
-    """Train with every form of the loss and write a row a step, a column a form; draw the curves beside the csv.
+    """Train with every form of the loss and write a row a step, a column a run; draw the curves beside the csv.
 
     Args:
         out: folder for ``curves-<device>-<stack>.csv`` and ``.png``.
@@ -61,17 +65,20 @@ def benchmark_curves(
         raise RegInputError(f"steps is {steps}; expected a multiple of {STEPS_PER_EPOCH}, the pairs of an epoch.")
     if dataset_dir:
         settings["dataset_dir"] = dataset_dir
-    losses = {b: apart(losses_of, b, steps, threads, str(work / b), settings) for b in backends}
+    runs = [*((b, b, False) for b in backends), (NUDGED, backends[0], True)]
+    losses = {name: apart(losses_of, b, steps, threads, str(work / name), settings, up) for name, b, up in runs}
     stack = {"network": NETWORK, "device": device_name("cpu"), "torch": torch.__version__, "threads": threads}
     stack |= {"commit": commit(), "command": command}
-    rows = [{"step": k + 1, **{b: losses[b][k] for b in backends}, **stack} for k in range(steps)]
+    rows = [{"step": k + 1, **{name: values[k] for name, values in losses.items()}, **stack} for k in range(steps)]
     path = write(Path(out) / file_name("curves", "cpu", threads), rows)
     save_figure(curve_figure(losses, stack), path.with_suffix(".png"))
     return path
 
 
-def losses_of(backend: str, steps: int, threads: int, work: str, settings: dict[str, Any]) -> list[float]:
-    """The loss of every step; alters the process's settings."""
+def losses_of(
+    backend: str, steps: int, threads: int, work: str, settings: dict[str, Any], nudged: bool = False
+) -> list[float]:
+    """The loss of every step, from weights all one float32 larger if ``nudged``; alters the process's settings."""
     torch.set_num_threads(threads)
     variant = VARIANTS[NETWORK]
     bundle = REPOSITORY / "bundles" / variant.bundle
@@ -92,6 +99,8 @@ def losses_of(backend: str, steps: int, threads: int, work: str, settings: dict[
         },
     )
     workflow.initialize()
+    if nudged:
+        nudge(workflow.parser.get_parsed_content("network"))
     trainer = workflow.parser.get_parsed_content("train::trainer")
     losses: list[float] = []
 
@@ -102,6 +111,13 @@ def losses_of(backend: str, steps: int, threads: int, work: str, settings: dict[
     workflow.run()
     workflow.finalize()
     return losses
+
+
+@torch.no_grad()
+def nudge(network: torch.nn.Module) -> None:
+    """Replace every weight by the next larger number of its type."""
+    for weight in network.parameters():
+        weight.copy_(torch.nextafter(weight, torch.full_like(weight, torch.inf)))
 
 
 def largest_difference(losses: Sequence[float], others: Sequence[float]) -> float:
@@ -115,7 +131,7 @@ def curve_figure(losses: dict[str, list[float]], stack: dict) -> Figure:
     above, below = figure.subplots(2, sharex=True)
     (reference, first), *others = losses.items()
     steps = range(1, len(first) + 1)
-    for width, (name, values) in zip((5, 3, 1), losses.items(), strict=False):
+    for width, (name, values) in zip((5, 3, 1.5, 0.7), losses.items(), strict=False):
         above.plot(steps, values, label=name, linewidth=width, alpha=0.8)
     for name, values in others:
         difference = [max(abs(a - b) / abs(a), 1e-9) for a, b in zip(first, values, strict=True)]
