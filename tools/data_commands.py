@@ -1,5 +1,6 @@
 """`regbundles data`: it parses; the modules of ``tools/data`` work."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,61 @@ __all__ = ["data"]
 data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data set out.")
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
 data.add_typer(prepare, name="prepare")
+Name = Annotated[str, typer.Argument(help="of `regbundles data list`")]
+
+
+@data.command("list")
+def list_sources() -> None:
+    """Name the data sets: size, license, and whether a person has to accept terms or log in."""
+    from .data.catalog import sources
+    from .data.describe import table
+
+    print(table(sources()))
+
+
+@data.command()
+def info(name: Name) -> None:
+    """Tell a data set's source, terms, license, citation, files with their hashes, and splits."""
+    from .data.catalog import find_source
+    from .data.describe import describe
+
+    print(describe(find_source(name)))
+
+
+@data.command()
+def download(
+    name: Name,
+    raw: Annotated[str, typer.Option(help="folder for the files as they are published")],
+    out: Annotated[str | None, typer.Option(help="folder of the prepared data set; without it none is made")] = None,
+    accept: Annotated[bool, typer.Option(help="you have read and accept the terms that `data info` names")] = False,
+    quiet: Annotated[bool, typer.Option(help="draw no bar")] = False,
+) -> None:
+    """Fetch a data set, unpack it and, with --out, prepare it; what is there already is not fetched again."""
+    from .data.acquire import acquire
+    from .data.catalog import find_source
+
+    print(acquire(find_source(name), Path(raw), None if out is None else Path(out), accept=accept, quiet=quiet))
+
+
+@data.command()
+def check(
+    folders: Annotated[list[str], typer.Argument(metavar="DIR...", help="prepared data sets")],
+    quiet: Annotated[bool, typer.Option(help="draw no bar")] = False,
+) -> None:
+    """Read prepared data sets to the last byte and tell every finding, and persons whom several of them show.
+
+    Exit status 1 if there is a finding, or if somebody is trained on and tested.
+    """
+    from .data.check import check_datasets, leaks, summary
+
+    checked = check_datasets(folders, quiet)
+    overlaps = leaks(checked)
+    for one in checked:
+        print("\n".join([summary(one), *(f"  {text}" for text in one.findings)]))
+    for overlap, leak in overlaps:
+        print(f"{'LEAK: ' * leak}{overlap.text()}")
+    if any(one.findings for one in checked) or any(leak for _, leak in overlaps):
+        raise typer.Exit(1)
 
 
 @prepare.command()

@@ -38,6 +38,7 @@ SCANNED_AGAIN = (
     *("0061", "0080", "0101", "0111", "0117", "0145", "0239"),
     *("0249", "0285", "0353", "0368", "0379", "0395"),
 )  # of the reliability set's 20
+SHOWN = 8  # persons that a sentence names
 OASIS_NAME = re.compile(r"OAS1_(\d{4})", re.IGNORECASE)
 TRT_NAME = re.compile(r"OASIS-TRT-20-\d+", re.IGNORECASE)
 
@@ -48,7 +49,13 @@ class Overlap(NamedTuple):
     first: str
     second: str
     persons: tuple[str, ...]
-    """OAS1 numbers, or names that both sections use."""
+    """OAS1 ids, or names that both sections use."""
+
+    def text(self) -> str:
+        """The finding as a sentence."""
+        count = len(self.persons)
+        some = ", ".join(self.persons[:SHOWN]) + f" and {count - SHOWN} more" * (count > SHOWN)
+        return f"{self.first} and {self.second} show, or may show, {count} same persons: {some}."
 
 
 def excluded_from_oasis() -> dict[str, str]:

@@ -38,3 +38,5 @@ class Source(NamedTuple):
     """Empty if it cannot be fetched without a login."""
     prepare: Callable[[str, str], Path]
     """``prepare(raw, out)`` with the published settings; answers with the path of ``datalist.json``."""
+    splits: str = ""
+    """What ``prepare`` puts into which section, with counts."""
