@@ -13,6 +13,8 @@ data = typer.Typer(no_args_is_help=True, help="Raw scans in, a model-ready data 
 prepare = typer.Typer(no_args_is_help=True, help="Prepare one data set from a folder of its raw files.")
 data.add_typer(prepare, name="prepare")
 Name = Annotated[str, typer.Argument(help="of `regbundles data list`")]
+TemplateHead = Annotated[str | None, typer.Option(help="whole head of a like contrast, to strip whole heads by")]
+TemplateMask = Annotated[str | None, typer.Option(help="its brain, on its grid")]
 
 
 @data.command("list")
@@ -76,13 +78,21 @@ def malc(
     mask: Annotated[str, typer.Option(help="none (skull-stripped scans), labels, or a path with {id} in it")] = "none",
     template: Annotated[str | None, typer.Option(help="scan to align to; default the first training subject")] = None,
     spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
+    split: Annotated[
+        str, typer.Option(help="collection (12 / 3 / 20), official (15 / 20) or one-fixed")
+    ] = "collection",
+    template_head: TemplateHead = None,
+    template_mask: TemplateMask = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
     force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
 ) -> None:
     """MICCAI 2012 Multi-Atlas Labelling Challenge: 35 brains, 134 structures. License: CC BY-NC, yours to accept."""
+    from .data.brain_masks import head_template
     from .data.malc import prepare
+    from .data.malc_layout import find_split
 
-    print(prepare(raw, out, mask, template, spacing, workers, force))
+    heads = head_template(template_head, template_mask)
+    print(prepare(raw, out, mask, template, spacing, workers, force, find_split(split), heads))
 
 
 @prepare.command()
@@ -97,3 +107,60 @@ def lung_ct(
     from .data.lung_ct import prepare
 
     print(prepare(raw, out, intensity, workers, force))
+
+
+@prepare.command()
+def learn2reg(
+    raw: Annotated[str, typer.Option(help="folder of an unpacked release with its <NAME>_dataset.json")],
+    out: Out,
+    name: Annotated[str | None, typer.Option(help="of the data set, where the folder holds several")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """Any Learn2Reg release (LungCT, OASIS, NLST) as its own json pairs it. License: the json's, yours to accept."""
+    from .data.challenge import prepare
+
+    print(prepare(raw, out, name, workers, force))
+
+
+@prepare.command()
+def abdomen_ct(
+    raw: Annotated[str, typer.Option(help="folder of the unpacked AbdomenCTCT")],
+    out: Out,
+    protocol: Annotated[
+        str, typer.Option(help="eoir (20 / 3 / 7 scans at 4 mm) or challenge (its pairs at 2 mm)")
+    ] = "eoir",
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """Learn2Reg AbdomenCTCT: 30 labelled abdomens, 13 organs. License: the challenge's, yours to accept."""
+    from .data.abdomen_ct import prepare
+
+    print(prepare(raw, out, protocol, workers, force))
+
+
+@prepare.command()
+def lumir(
+    raw: Annotated[str, typer.Option(help="folder of the unpacked archive and LUMIR_dataset.json")],
+    out: Out,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """LUMIR 2024: 3374 unlabelled brains, 10 labelled ones to validate on. License: CC BY 4.0, yours to accept."""
+    from .data.lumir import prepare
+
+    print(prepare(raw, out, workers, force))
+
+
+@prepare.command()
+def ixi(
+    raw: Annotated[str, typer.Option(help="folder of TransMorph's release: atlas.pkl, Train, Val, Test")],
+    out: Out,
+    partial: Annotated[bool, typer.Option(help="accept fewer scans than the release has")] = False,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """IXI, TransMorph's release: an atlas onto 403 / 58 / 115 brains, 30 structures. License: CC BY-SA 3.0."""
+    from .data.ixi import prepare
+
+    print(prepare(raw, out, partial, workers, force))
