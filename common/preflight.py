@@ -18,7 +18,7 @@ from .streams import stream_length
 from .text_header import compressed_voxels
 from .volumes import is_text_headed, open_volume, read_voxels, spatial_size
 
-__all__ = ["Volume", "check_image", "check_label", "check_subject", "collect", "findings", "refuse"]
+__all__ = ["Volume", "check_image", "check_label", "check_subject", "collect", "findings", "label_values", "refuse"]
 
 HEAD = 256  # bytes that tell what kind of file it is
 GZIP_MAGIC = b"\x1f\x8b"
@@ -247,7 +247,7 @@ def data_file(image: SpatialImage, path: Path) -> Path:
 
 
 def label_values(path: Path, voxels: np.ndarray) -> np.ndarray:
-    """The labels as int32."""
+    """Labels of any number type as int32; RegInputError, naming ``path``, for what :func:`check_label` refuses."""
     if voxels.dtype.kind == "f":
         if not np.isfinite(voxels).all() or np.abs(voxels - np.round(voxels)).max() > LABEL_ATOL:
             raise RegInputError(f"{path} has fractional labels, expected integers; resample with nearest neighbour.")

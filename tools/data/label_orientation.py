@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import center_of_mass
 
 __all__ = ["ASEG", "SEG35", "Structures", "label_orientation", "reorient"]
 
@@ -43,13 +42,19 @@ def label_orientation(labels: np.ndarray, structures: Structures) -> str | None:
     masks = [np.isin(labels, group) for group in groups]
     if not all(mask.any() for mask in masks):
         return None
-    left, right, whole, stem, cerebellum = (np.array(center_of_mass(mask)) for mask in masks)
+    left, right, whole, stem, cerebellum = map(center, masks)
     codes, free = {}, [0, 1, 2]
     for toward, back, direction in (("L", "R", left - right), ("S", "I", whole - stem), ("A", "P", whole - cerebellum)):
         axis = max(free, key=lambda k, d=direction: abs(d[k]))
         codes[axis] = toward if direction[axis] > 0 else back
         free.remove(axis)
     return "".join(codes[axis] for axis in range(3))
+
+
+def center(mask: np.ndarray) -> np.ndarray:
+    """The mean voxel of a mask (X, Y, Z)."""
+    sums = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    return np.array([np.average(np.arange(len(weights)), weights=weights) for weights in sums])
 
 
 def reorient(voxels: np.ndarray, codes: Sequence[str], target: Sequence[str]) -> np.ndarray:
