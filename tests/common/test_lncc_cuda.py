@@ -296,3 +296,34 @@ def test_backward_twice_gives_the_gradient_twice():
     value = lncc_mean(fixed, warped, 3, backend="triton")
     first = torch.autograd.grad(value, warped, retain_graph=True)[0].clone()
     torch.testing.assert_close(torch.autograd.grad(2 * value, warped)[0], 2 * first)
+
+
+def kernel_sums(launch, image, side_y, side_x):
+    """Sums of an image (D, H, W) over y and x by the kernel that forms them in float32."""
+    planes, height, width = image.shape
+    fields = image.new_empty(5, *image.shape)
+    lanes = launch.LANES
+    grid = -(-planes * width // lanes), -(-height // launch.ROWS)
+    sides = {"SIDE_Y": side_y, "SIDE_X": side_x, "ROWS": launch.ROWS, "LANES": lanes}
+    launch.sum_in_plane[grid](image, image, None, fields, 0, planes, planes, height, width, **sides)
+    return fields[0]
+
+
+@slow
+@pytest.mark.parametrize("side", [9, 15])
+@pytest.mark.parametrize("kind", ["uniform", "lognormal", "a third"])
+def test_sums_round_less_than_the_verdict_allows(side, kind, launch):
+    """The march over z sums as that over y does: the same rings, so that a second call stands for it."""
+    size = (side + 3, side + 3, 24)
+    generator = torch.Generator().manual_seed(0)
+    image = {
+        "uniform": torch.rand(size, generator=generator),
+        "lognormal": torch.exp(8 * torch.randn(size, generator=generator)),
+        "a third": torch.full(size, 1 / 3),
+    }[kind].to(DEVICE)
+    in_plane = kernel_sums(launch, image, side, side)
+    found = kernel_sums(launch, in_plane.movedim(0, 1).contiguous(), side, 1).movedim(1, 0).double()
+    padded = torch.nn.functional.pad(image.double(), (side // 2,) * 6)
+    exact = padded.unfold(0, side, 1).unfold(1, side, 1).unfold(2, side, 1).sum((-3, -2, -1))
+    units = (found - exact).abs() / (exact * torch.finfo(torch.float32).eps / 2)
+    assert 0.5 < float(units.max()) <= launch.ROUNDING
