@@ -4,6 +4,9 @@ Source:  http://www.neuromorphometrics.com/2012_MICCAI_Challenge_Data.html (asks
 License: CC BY-NC. Scans from OASIS; labels "provided by Neuromorphometrics, Inc. under academic subscription".
 Usage:   regbundles data prepare malc --raw /data/raw/malc --out /data/malc --mask labels
 
+The archive has whole heads: a scan is never used with its skull. Its brain comes from the manual labels, from masks of
+one's own, or by registering a template's head to it (``brain_masks.py``).
+
 What happens to a scan: brain mask; 12-parameter alignment to the template by content, since the positions in the
 headers are wrong; one interpolation onto the LIA grid of 160 x 192 x 224 mm that has the template's brain in its
 middle, linear for the image and nearest neighbor for the labels; intensity divided by the 99.9th percentile of the
@@ -28,7 +31,9 @@ from common.report import SheetRow
 
 from .align import Alignment, align_to, check_template, save_aligned, save_template
 from .brain import Grid, cut_percent, largest_piece, outside_fraction
+from .brain_masks import HeadTemplate, check_head_template, extract_all
 from .files import sha256
+from .leakage import second_scans
 from .malc_layout import LABELS, SPLIT, Subject, find_label_names, find_subjects
 from .prepared import Job, finish_dataset, make_all, pair_entry, subject_entry
 from .resume import digest
@@ -48,6 +53,7 @@ MASK_TEXT = {
     "labels": "MADE FROM THE MANUAL LABELS (labelled voxels, holes filled): it leaves no fluid around the brain, and "
     "a scan without labels cannot be prepared in the same way",
     "file": "from files given with the scans",
+    "heads": "by registering a template's whole head, with its brain's mask, to each scan",
 }
 
 
@@ -69,6 +75,7 @@ def prepare(
     workers: int | None = None,
     force: bool = False,
     split: Mapping[str, Sequence[str]] = SPLIT,
+    heads: HeadTemplate | None = None,
 ) -> Path:
     """Prepare every subject under ``raw`` and write ``datalist.json``; a second run writes the same bytes.
 
@@ -76,39 +83,57 @@ def prepare(
         raw: folder with ``training-images/<id>_3.nii.gz``, ``training-labels/<id>_3_glm.nii.gz``, the same for
             ``testing-``, and the label table; or with ``<id>_SS.nii.gz`` and ``<id>_glm.nii.gz``. At any depth.
         out: folder to fill with ``images/``, ``labels/``, ``affines/``, ``records/``, ``template.nii.gz``,
-            ``datalist.json``, ``report.csv`` and ``contact_sheet.png``.
+            ``datalist.json``, ``report.csv`` and ``contact_sheet.png``; with ``heads``, ``brains/`` too.
         mask: where the brain is. "none": the scans are skull-stripped; "labels": from the manual labels; else a path
             with ``{id}`` in it, of masks on the scans' own grids.
-        template: skull-stripped scan to align to; by default the first training subject.
+        template: skull-stripped scan to align to; by default the first training subject, or the first for testing
+            where the split trains on none.
         spacing: voxel edge in mm: 1.0 (160 x 192 x 224 voxels) or 2.0 (80 x 96 x 112).
         workers: processes; by default one a processor.
         force: prepare again what is finished.
-        split: subject ids of "training", "validation" and "testing". By default three of the official training set
-            are held out for validation, which the challenge lacks, and the official test set is "testing".
+        split: subject ids of "training", "validation" and "testing", such as those of ``malc_layout.SPLITS``. By
+            default three of the official training set are held out for validation, which the challenge lacks, and the
+            official test set is "testing".
+        heads: a template to take the brains of whole heads by; then ``mask`` has to be "none".
 
     Returns:
         The path of ``datalist.json``. Validation holds all ordered pairs of its subjects; testing pairs its first
-        subject, as fixed, with each of the others, as moving. Subjects that are absent are left out.
+        subject, as fixed, with each of the others, as moving. Subjects that are absent are left out, and so are pairs
+        of one person's two scans.
 
     Raises:
         RegInputError: before any work, with every finding about the input.
+        RegNumericsError: if a head cannot be aligned to the template's.
     """
     if float(spacing) not in SPACINGS:
         raise RegInputError(f"spacing is {spacing}, expected one of {SPACINGS} mm; choose one.")
     workers = workers or cpu_count() or 1
-    subjects, names = check_raw(Path(raw), mask, template, split, workers)
+    if heads is not None and mask != "none":
+        raise RegInputError(f"mask is '{mask}' beside a template's head, expected one of the two; leave one out.")
+    subjects, names = check_raw(Path(raw), mask, template, split, workers, heads)
+    kind = "heads" if heads is not None else mask
+    doubts: dict[str, str] = {}
+    if heads is not None:
+        scans = {subject.name: subject.image for subject in subjects}
+        mask, doubts = extract_all(scans, heads, Path(out, "brains"), workers, force)
     reference = None if template else first_of(subjects, split)
     grid = save_template(*stripped(reference or Path(str(template)), mask), spacing, Path(out, "template.nii.gz"))
     jobs = [make_job(subject, mask, subject == reference, grid, Path(out)) for subject in subjects]
     rows = make_all(prepare_subject, jobs, title="malc", workers=workers, force=force)
+    rows = [row | {"mask_doubts": doubts[row["id"]]} if doubts else row for row in rows]
     target = reference.name if reference else Path(str(template)).name
     present = {subject.name for subject in subjects}
-    content = header(names, mask, spacing, target) | sections(present, split)
+    content = header(names, kind, spacing, target) | sections(present, split)
     return finish_dataset(Path(out), rows, sheet_rows(jobs, reference), content)
 
 
 def check_raw(
-    raw: Path, mask: str, template: str | None, split: Mapping[str, Sequence[str]], workers: int
+    raw: Path,
+    mask: str,
+    template: str | None,
+    split: Mapping[str, Sequence[str]],
+    workers: int,
+    heads: HeadTemplate | None = None,
 ) -> tuple[list[Subject], dict[int, str]]:
     """The subjects and label names, after every file has been read to its end; all findings in one error."""
     if mask not in ("none", "labels") and "{id}" not in mask:
@@ -122,25 +147,33 @@ def check_raw(
     ]
     if template is not None:
         sentences += findings([(check_template, Path(template))])
+    if heads is not None:
+        sentences += findings([(check_head_template, heads)])
     with ThreadPoolExecutor(workers) as pool:  # most of the time goes into zlib and numpy, which let others run
-        parts = pool.map(lambda subject: findings([(check_raw_subject, subject, mask, names)]), subjects)
+        parts = pool.map(lambda subject: findings([(check_raw_subject, subject, mask, names, heads is None)]), subjects)
         sentences += [sentence for part in parts for sentence in part]
     refuse(sentences)
     return subjects, names
 
 
-def check_raw_subject(subject: Subject, mask: str, names: Mapping[int, str]) -> None:
-    """Refuse a subject whose files are unsound, whose labels the table does not name, or that needs another mask."""
+def check_raw_subject(subject: Subject, mask: str, names: Mapping[int, str], has_mask: bool = True) -> None:
+    """Refuse a subject whose files are unsound, whose labels the table does not name, or that needs another mask.
+
+    Without a mask yet, as where heads are to be stripped, ``mask`` is not looked at.
+    """
     image = check_image(subject.image, 3)
     labels = check_label(subject.label, image)
     unknown = sorted({int(value) for value in np.unique(labels.voxels)} - {0} - set(names))
     if unknown:
         raise RegInputError(f"{subject.label} has the labels {unknown}, which the label table lacks; check its origin.")
+    if not has_mask:
+        return
     outside = outside_fraction(image.voxels, labels.voxels)
     if mask == "none" and outside > STRIPPED_BELOW:
         raise RegInputError(
             f"{subject.image} shows more than a brain ({outside:.0%} of its nonzero voxels have no label), expected "
-            f"under {STRIPPED_BELOW:.0%}; give --mask a path with {{id}} of brain masks, or --mask labels."
+            f"under {STRIPPED_BELOW:.0%}; give --mask a path with {{id}} of brain masks, or --mask labels, or "
+            "--template-head and --template-mask."
         )
     brain_mask(subject, mask, image, labels)
 
@@ -161,12 +194,13 @@ def mask_path(subject: Subject, mask: str) -> Path:
 
 
 def first_of(subjects: Sequence[Subject], split: Mapping[str, Sequence[str]]) -> Subject:
-    """The first training subject that is there."""
+    """The first training subject that is there; the first for testing where the split trains on none."""
     present = {subject.name: subject for subject in subjects}
-    order = [present[name] for name in split.get("training", ()) if name in present]
+    part = "training" if "training" in split or "testing" not in split else "testing"
+    order = [present[name] for name in split.get(part, ()) if name in present]
     if not order:
         raise RegInputError(
-            f"none of the training subjects is among {sorted(present)}, expected one to align to; give --template."
+            f"none of the {part} subjects is among {sorted(present)}, expected one to align to; give --template."
         )
     return order[0]
 
@@ -264,11 +298,13 @@ def sheet_rows(jobs: Sequence[Job], reference: Subject | None) -> Iterator[Sheet
 
 
 def sections(present: set[str], split: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, str]]]:
-    """The parts of the datalist that the subjects present can fill."""
+    """The parts of the datalist that the subjects present can fill; no pair is of one person's two scans."""
     names = {part: [name for name in split.get(part, ()) if name in present] for part in SPLIT}
-    content = {"training": [subject_entry(name) for name in names["training"]]}
+    content = {"training": [subject_entry(name) for name in names["training"]]} if names["training"] else {}
     pairs = {"validation": list(permutations(names["validation"], 2))}
     pairs["testing"] = [(names["testing"][0], moving) for moving in names["testing"][1:]]
+    first = second_scans()
+    pairs = {part: [p for p in items if len({first.get(n, n) for n in p}) == 2] for part, items in pairs.items()}
     return content | {part: [pair_entry(*both) for both in items] for part, items in pairs.items() if items}
 
 
@@ -285,5 +321,7 @@ SOURCES = (
         "Neuromorphometrics); then unpack the archive into a folder",
         files=(),
         prepare=prepare,
+        splits="training 12 subjects, validation 6 pairs of 3, testing 18 pairs of 19 scans; --split official: 15 "
+        "subjects, 18 pairs; --split one-fixed: 34 pairs for testing",
     ),
 )

@@ -13,10 +13,10 @@ from common.affine import AffineResult
 from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
 from common.geometry import voxels_to_mm
-from tools.data import align, malc
+from tools.data import align, brain_masks, malc
 from tools.data import prepared as prepared_module
 from tools.data.malc import prepare
-from tools.data.malc_layout import LABELS, SPLIT
+from tools.data.malc_layout import LABELS, SPLIT, SPLITS, find_split
 
 SIZE = (30, 38, 33)  # voxels of 4 mm
 RAW = np.array([[-4.0, 0, 0, 17], [0, 4, 0, -260], [0, 0, 4, -255], [0, 0, 0, 1]])  # LAS, an origin that means nothing
@@ -112,6 +112,33 @@ def test_the_split_is_15_and_20_subjects_without_overlap():
     names = [name for part in SPLIT.values() for name in part]
     assert len(set(names)) == len(names) == 35
     assert [len(SPLIT[part]) for part in ("training", "validation", "testing")] == [12, 3, 20]
+
+
+def test_the_official_split_trains_on_15_and_tests_on_20():
+    names = [name for part in SPLITS["official"].values() for name in part]
+    assert list(SPLITS["official"]) == ["training", "testing"] and len(set(names)) == len(names) == 35
+    assert SPLITS["official"]["training"] == tuple(sorted((*SPLIT["training"], *SPLIT["validation"])))
+    assert SPLITS["official"]["testing"] == SPLIT["testing"]
+
+
+def test_one_fixed_scan_has_the_other_34_as_moving():
+    content = malc.sections({name for part in SPLIT.values() for name in part}, find_split("one-fixed"))
+    names = [(pair["fixed"][7:11], pair["moving"][7:11]) for pair in content["testing"]]
+    assert list(content) == ["testing"] and len(set(names)) == 34
+    assert {fixed for fixed, _ in names} == {"1000"} and "1000" not in {moving for _, moving in names}
+
+
+@pytest.mark.parametrize(("name", "count"), [("collection", 18), ("official", 18), ("one-fixed", 34)])
+def test_no_pair_is_of_one_persons_two_scans(name, count):
+    """1003 and 1023 are; the challenge's other 18 scans for testing make a pair with 1003 each."""
+    content = malc.sections({name for part in SPLIT.values() for name in part}, find_split(name))
+    names = {(pair["fixed"][7:11], pair["moving"][7:11]) for pair in content["testing"]}
+    assert len(names) == count and ("1003", "1023") not in names
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(RegInputError, match="split is 'oficial', expected one of collection, official, one-fixed"):
+        find_split("oficial")
 
 
 def test_images_are_lia_80_96_112_at_2_mm_in_0_to_1(prepared):
@@ -285,6 +312,59 @@ def test_mask_files_are_found_by_id_and_used(official, tmp_path):
     inside = np.count_nonzero(nib.load(tmp_path / "out/images/1000.nii.gz").get_fdata() > 0.05)
     labelled = np.count_nonzero(np.asarray(nib.load(tmp_path / "out/labels/1000.nii.gz").dataobj))
     assert 0.8**3 * 0.9 < inside / labelled < 0.8**3 * 1.2
+
+
+@pytest.fixture
+def head_template(tmp_path):
+    """A head with its skull, and its brain."""
+    image, labels = phantom(head=True)
+    write(image, tmp_path / "head.nii.gz")
+    write((labels > 0).astype(np.uint8), tmp_path / "brain.nii.gz")
+    return brain_masks.HeadTemplate(tmp_path / "head.nii.gz", tmp_path / "brain.nii.gz")
+
+
+@pytest.mark.usefixtures("quick")
+def test_whole_heads_are_stripped_by_a_template_once(official, head_template, tmp_path, monkeypatch):
+    """The extraction itself is tested with ``common.brain``; here it answers with a smaller brain than the labels'."""
+    calls = []
+
+    def extract(image, template, mask):
+        calls.append(image[0].shape)
+        return phantom(0.8)[1] > 0
+
+    monkeypatch.setattr(brain_masks, "extract_brain", extract)
+    options = {"spacing": 4.0, "workers": 1, "split": SPLIT_WITH_TEST, "heads": head_template}
+    prepare(str(official), str(tmp_path / "out"), **options)
+    assert len(calls) == 5
+    inside = np.count_nonzero(nib.load(tmp_path / "out/images/1000.nii.gz").get_fdata() > 0.05)
+    labelled = np.count_nonzero(np.asarray(nib.load(tmp_path / "out/labels/1000.nii.gz").dataobj))
+    assert 0.8**3 * 0.9 < inside / labelled < 0.8**3 * 1.2
+    assert "template's whole head" in read_header(str(tmp_path / "out"))["brain_mask"]
+    with open(tmp_path / "out/report.csv", newline="", encoding="utf-8") as file:
+        assert all("ml" in row["mask_doubts"] for row in csv.DictReader(file))  # 0.8 of this phantom is a child's brain
+    before = contents(tmp_path / "out")
+    prepare(str(official), str(tmp_path / "out"), **options)
+    assert len(calls) == 5 and contents(tmp_path / "out") == before
+
+
+def test_a_template_without_its_skull_is_no_head(official, tmp_path):
+    image, labels = phantom()
+    write(image, tmp_path / "head.nii.gz")
+    write((labels > 0).astype(np.uint8), tmp_path / "brain.nii.gz")
+    heads = brain_masks.HeadTemplate(tmp_path / "head.nii.gz", tmp_path / "brain.nii.gz")
+    with pytest.raises(RegInputError, match="shows nothing outside of"):
+        prepare(str(official), str(tmp_path / "out"), split=SPLIT_WITH_TEST, heads=heads)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_beside_a_template_head_is_refused(official, head_template, tmp_path):
+    with pytest.raises(RegInputError, match="expected one of the two"):
+        prepare(str(official), str(tmp_path / "out"), mask="labels", heads=head_template)
+
+
+def test_a_template_head_without_its_brain_is_refused():
+    with pytest.raises(RegInputError, match="expected both or none"):
+        brain_masks.head_template("head.nii.gz", None)
 
 
 @pytest.mark.usefixtures("quick")
