@@ -78,9 +78,7 @@ def malc(
     mask: Annotated[str, typer.Option(help="none (skull-stripped scans), labels, or a path with {id} in it")] = "none",
     template: Annotated[str | None, typer.Option(help="scan to align to; default the first training subject")] = None,
     spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
-    split: Annotated[
-        str, typer.Option(help="collection (12 / 3 / 20), official (15 / 20) or one-fixed")
-    ] = "collection",
+    split: Annotated[str, typer.Option(help="collection (12, 3, 20), official (15, 20), one-fixed")] = "collection",
     template_head: TemplateHead = None,
     template_mask: TemplateMask = None,
     workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
@@ -123,6 +121,10 @@ def learn2reg(
     print(prepare(raw, out, name, workers, force))
 
 
+for release in ("lung-ct", "oasis", "nlst"):
+    prepare.command(f"learn2reg-{release}", hidden=True)(learn2reg)  # by the names of their sources
+
+
 @prepare.command()
 def abdomen_ct(
     raw: Annotated[str, typer.Option(help="folder of the unpacked AbdomenCTCT")],
@@ -162,5 +164,64 @@ def ixi(
 ) -> None:
     """IXI, TransMorph's release: an atlas onto 403 / 58 / 115 brains, 30 structures. License: CC BY-SA 3.0."""
     from .data.ixi import prepare
+
+    print(prepare(raw, out, partial, workers, force))
+
+
+@prepare.command()
+def acdc(
+    raw: Annotated[str, typer.Option(help="folder of the unpacked archive, patientNNN/ at any depth")],
+    out: Out,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """ACDC: 150 hearts at end-diastole and end-systole. License: CC BY-NC-SA, yours to accept."""
+    from .data.acdc import prepare
+
+    print(prepare(raw, out, workers, force))
+
+
+@prepare.command()
+def mindboggle(
+    raw: Annotated[str, typer.Option(help="folder of the unpacked archive, <COHORT>_volumes/ at any depth")],
+    out: Out,
+    labels: Annotated[str, typer.Option(help="dkt31 (62 structures), or dkt25 (50, merged)")] = "dkt25",
+    fixed: Annotated[str | None, typer.Option(help="the fixed scan of all pairs; see the documentation")] = None,
+    flipped: Annotated[str, typer.Option(help="keep or drop scans that lie the wrong way round")] = "keep",
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """Mindboggle-101: 101 labelled brains, for evaluation. License: CC BY and the cohorts' own, yours to accept."""
+    from .data.mindboggle import prepare
+
+    print(prepare(raw, out, labels, fixed, flipped, workers, force))
+
+
+@prepare.command()
+def oasis(
+    raw: Annotated[str, typer.Option(help="folder of neurite's OASIS_OAS1_<number>_MR1")],
+    out: Out,
+    labels: Annotated[str, typer.Option(help="seg35 (structures) or seg4 (tissues)")] = "seg35",
+    split: Annotated[str, typer.Option(help="learn2reg (394 / 19 pairs) or patch (182 pairs / 5 pairs)")] = "learn2reg",
+    partial: Annotated[bool, typer.Option(help="accept fewer scans than the split has")] = False,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """neurite-OASIS: 414 stripped, aligned brains. License: OASIS Data Use Agreement, yours to accept."""
+    from .data.oasis import prepare
+
+    print(prepare(raw, out, labels, split, partial, workers, force))
+
+
+@prepare.command()
+def oasis_transmorph(
+    raw: Annotated[str, typer.Option(help="folder of TransMorph's pickles: All and Test")],
+    out: Out,
+    partial: Annotated[bool, typer.Option(help="accept fewer files than the release has")] = False,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """OASIS as TransMorph's pickles: 394 brains, 19 pairs. License: OASIS Data Use Agreement, yours to accept."""
+    from .data.oasis_pickles import prepare
 
     print(prepare(raw, out, partial, workers, force))
