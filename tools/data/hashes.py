@@ -1,16 +1,18 @@
 """What a downloaded file must hash to: as published, and as recorded when it first came."""
 
 import hashlib
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
 from .files import save_text
 from .source import RemoteFile
 
-__all__ = ["Hashes", "hash_finding", "hash_path", "hashes_of", "record", "recorded"]
+__all__ = ["Hashes", "hash_finding", "hash_path", "hashes_of", "record", "recorded", "sha256_of"]
 
 CHUNK = 1 << 20
 
@@ -25,13 +27,26 @@ class Hashes(NamedTuple):
 def hashes_of(path: Path, *, quiet: bool = False) -> Hashes:
     """Both hashes of a file in one reading, with a progress bar unless ``quiet``."""
     sums = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    bar = tqdm(total=path.stat().st_size, desc=f"check {path.name}", unit="B", unit_scale=True, disable=quiet)
-    with path.open("rb") as file, bar:
-        while chunk := file.read(CHUNK):
+    with path.open("rb") as stream:
+        feed(sums, stream, f"check {path.name}", quiet)
+    return Hashes(*(one.hexdigest() for one in sums))
+
+
+def sha256_of(stream: IO[bytes], title: str, *, quiet: bool = False) -> str:
+    """SHA-256 of a file that is open, hexadecimal, with a progress bar of that title unless ``quiet``."""
+    digest = hashlib.sha256()
+    feed([digest], stream, title, quiet)
+    return digest.hexdigest()
+
+
+def feed(sums: Sequence[Any], stream: IO[bytes], title: str, quiet: bool) -> None:
+    """Let all of a stream go into each of some hashes."""
+    total = os.fstat(stream.fileno()).st_size
+    with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=quiet) as bar:
+        while chunk := stream.read(CHUNK):
             for one in sums:
                 one.update(chunk)
             bar.update(len(chunk))
-    return Hashes(*(one.hexdigest() for one in sums))
 
 
 def hash_finding(found: Hashes, file: RemoteFile, known: str | None) -> str | None:
