@@ -41,13 +41,15 @@ def download(
     raw: Annotated[str, typer.Option(help="folder for the files as they are published")],
     out: Annotated[str | None, typer.Option(help="folder of the prepared data set; without it none is made")] = None,
     accept: Annotated[bool, typer.Option(help="you have read and accept the terms that `data info` names")] = False,
+    force: Annotated[bool, typer.Option(help="replace files that are there with another hash")] = False,
     quiet: Annotated[bool, typer.Option(help="draw no bar")] = False,
 ) -> None:
     """Fetch a data set, unpack it and, with --out, prepare it; what is there already is not fetched again."""
     from .data.acquire import acquire
     from .data.catalog import find_source
 
-    print(acquire(find_source(name), Path(raw), None if out is None else Path(out), accept=accept, quiet=quiet))
+    prepared = None if out is None else Path(out)
+    print(acquire(find_source(name), Path(raw), prepared, accept=accept, force=force, quiet=quiet))
 
 
 @data.command()
