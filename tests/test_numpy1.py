@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.pack import REPOSITORY
+from tools.repository import REPOSITORY
 
 NUMPY = "1.26.4"
 TESTING = ("pytest", "hypothesis", "jsonschema", "pyyaml", "SimpleITK", "scikit-image")

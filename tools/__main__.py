@@ -12,7 +12,7 @@ import typer
 from common.errors import mendable
 
 from .arguments import Out, ranges
-from .benchmark_commands import benchmark
+from .benchmark.commands import benchmark
 from .data_commands import data
 from .extract_command import extract_command
 from .register_command import register_command

@@ -20,11 +20,11 @@ from common.errors import RegInputError
 from common.files import save_atomically
 
 from .lint import absolute_paths, read_config
+from .repository import REPOSITORY
 from .vendor import OURS, leftover_names, parse_expression, vendor_config, vendor_python
 
-__all__ = ["REPOSITORY", "bundle_names", "check_version", "pack", "packed_files"]
+__all__ = ["bundle_names", "check_version", "pack", "packed_files"]
 
-REPOSITORY = Path(__file__).parent.parent
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 WEIGHTS = "models/model.pt"
 WEIGHTS_LIMIT = 5 * 2**20  # bytes; larger ones are published apart and named in large_files.yml

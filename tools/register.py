@@ -11,7 +11,7 @@ from common.errors import RegInputError
 from common.intensity import modality_of, similarity_for
 from common.volumes import open_volume
 
-from .benchmark import REPOSITORY
+from .repository import REPOSITORY
 
 __all__ = ["bundle_folder", "register"]
 

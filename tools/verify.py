@@ -20,7 +20,8 @@ from torch import nn
 from common.errors import RegInputError
 
 from .lint import lint_configs
-from .pack import REPOSITORY, WEIGHTS, check_version, large_files, pack
+from .pack import WEIGHTS, check_version, large_files, pack
+from .repository import REPOSITORY
 from .verify_case import Case, importable, short_overrides
 
 __all__ = ["WITHOUT_WEIGHTS", "Check", "verify"]

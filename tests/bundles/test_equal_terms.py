@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.bundles.trained import ids
-from tools.benchmark_accuracy import Method, Terms, training_of
-from tools.network_variants import FAST_LNCC, VARIANTS
+from tools.benchmark.accuracy import Method, Terms, training_of
+from tools.benchmark.network_variants import FAST_LNCC, VARIANTS
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 COMPARED = sorted({VARIANTS[name].bundle for name in FAST_LNCC})

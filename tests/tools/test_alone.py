@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tools.alone import Command, alone_environment, run_alone
-from tools.pack import REPOSITORY
+from tools.repository import REPOSITORY
 
 
 @pytest.mark.parametrize("module", ["common", "tools", "common.spatial", "eoir_bundle"])

@@ -11,7 +11,8 @@ import pytest
 
 from common.errors import RegInputError
 from tools.alone import alone_environment
-from tools.pack import REPOSITORY, pack
+from tools.pack import pack
+from tools.repository import REPOSITORY
 
 from .toy import edit_json, renamed_bundle, write, write_toy
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tools.benchmark.thick_phantom import deformed_pair, errors_mm, write_cubes, write_thick
 from tools.register import register
-from tools.thick_phantom import deformed_pair, errors_mm, write_cubes, write_thick
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.errors import RegInputError
-from tools.pack import REPOSITORY
+from tools.repository import REPOSITORY
 from tools.verify import (
     CHECKS,
     WITHOUT_WEIGHTS,

@@ -15,7 +15,7 @@ import torch
 
 from common.checkpoint import load_checkpoint
 from common.phantom import write_phantom
-from tools.benchmark_training import bits
+from tools.benchmark.training import bits
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = "bundles/eoir/configs"

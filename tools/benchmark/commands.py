@@ -1,0 +1,342 @@
+"""The commands `regbundles benchmark ...`: they parse, the modules that they name measure."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..arguments import Out, command_line, decimals, numbers
+from .report_commands import report
+
+__all__ = ["benchmark"]
+
+benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and memory; csv files whose names carry the device.")
+benchmark.add_typer(report, name="report")
+
+
+@benchmark.command()
+def lncc(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids, as 160x192x224,80x96x112")] = "160x192x224",
+    windows: Annotated[str, typer.Option(help="odd window widths in voxels, as 5,7,9")] = "9",
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
+    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
+    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    backends: Annotated[str | None, typer.Option(help="as five_conv,separable,compiled_monai; by device")] = None,
+    batch: Annotated[str, typer.Option(help="batch and channels")] = "1x1",
+) -> None:
+    """Forward and backward of every LNCC backend, of MONAI's loss and others, beside the memory's own pace."""
+    from .lncc import benchmark_lncc
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    names = tuple(backends.split(",")) if backends else None
+    widths, leading = numbers(windows, ",", "--windows"), tuple(numbers(batch, "x", "--batch"))
+    stack = {"warmup": warmup, "threads": threads, "device": device, "backends": names, "batch": leading}
+    print(benchmark_lncc(Path(out), grids, widths, runs, **stack))
+
+
+@benchmark.command()
+def epoch(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid; the paper's is 160x192x224")] = "80x96x112",
+    networks: Annotated[str | None, typer.Option(help="as 'VoxelMorph-1;TransMorph'; the paper's five")] = None,
+    backends: Annotated[str, typer.Option(help="of LNCC, with commas")] = "five_conv,group_conv,auto",
+    runs: Annotated[int, typer.Option(help="timed steps of each case")] = 5,
+    warmup: Annotated[int, typer.Option(help="steps before them")] = 1,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """The fast LNCC paper's Table 1: seconds of a step and of an epoch by network and form of the loss."""
+    from .epoch import benchmark_epoch
+    from .network_variants import FAST_LNCC, variants_named
+
+    grid, names = tuple(numbers(size, "x", "--size")), variants_named(networks, FAST_LNCC)
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_epoch(Path(out), grid, runs, warmup, networks=names, backends=backends.split(","), **stack))
+
+
+@benchmark.command()
+def curves(
+    out: Out = "results",
+    steps: Annotated[int, typer.Option(help="of each training, a multiple of 8")] = 200,
+    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """VoxelMorph-1's loss from one seed by each form of LNCC, step by step."""
+    import tempfile
+
+    from .curves import benchmark_curves
+
+    with tempfile.TemporaryDirectory() as work:
+        options = {"dataset_dir": dataset_dir, "threads": threads, "command": command_line()}
+        print(benchmark_curves(Path(out), steps, work=Path(work), **options))
+
+
+@benchmark.command()
+def network(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid; on a GPU 160x192x224")] = "80x96x112",
+    networks: Annotated[str | None, typer.Option(help="as 'VoxelMorph-1;EOIR 8'; all by default")] = None,
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
+    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Parameters, latency of a registration, time of a training step and peak memory of every network."""
+    from .network import benchmark_network
+    from .network_variants import VARIANTS, variants_named
+
+    grid, names = tuple(numbers(size, "x", "--size")), variants_named(networks, tuple(VARIANTS))
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_network(Path(out), grid, runs, warmup, networks=names, **stack))
+
+
+@benchmark.command()
+def accuracy(
+    dataset_dir: Annotated[str, typer.Option(help="prepared data set whose test pairs have labels")],
+    work: Annotated[str, typer.Option(help="folder for weights and registrations, kept")],
+    out: Out = "results",
+    methods: Annotated[str | None, typer.Option(help="as 'SVF;VoxelMorph-1;EOIR 8'; all by default")] = None,
+    section: Annotated[str, typer.Option(help="whose pairs are scored: validation or testing")] = "testing",
+    minutes: Annotated[float, typer.Option(help="of every training")] = 30.0,
+    smooth_weights: Annotated[str | None, typer.Option(help="a training for each; the configurations' own")] = None,
+    svf_weights: Annotated[str | None, typer.Option(help="of SVF's divergence, as 0.1,0.4; its own")] = None,
+    learning_rate: Annotated[float, typer.Option(help="of every training")] = 0.0004,
+    roi: Annotated[str | None, typer.Option(help="center of the grid to train on, as 80x80x96; default all")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Every bundle on the same test pairs, each trained for the same time; what is finished is not done again."""
+    from .accuracy import METHODS, Terms, benchmark_accuracy, methods_of
+    from .network_variants import variants_named
+
+    size = None if roi is None else tuple(numbers(roi, "x", "--roi"))
+    weights, own = (
+        (None,) if text is None else decimals(text, flag)
+        for text, flag in ((smooth_weights, "--smooth-weights"), (svf_weights, "--svf-weights"))
+    )
+    terms = Terms(
+        str(Path(dataset_dir).absolute()), section, minutes=minutes, learning_rate=learning_rate, roi_size=size
+    )
+    chosen = methods_of(variants_named(methods, METHODS), weights, own)
+    places = {"work": Path(work).absolute(), "command": command_line()}
+    print(benchmark_accuracy(Path(out), terms._replace(threads=threads, device=device), chosen, **places))
+
+
+@benchmark.command()
+def pairs(
+    data: Annotated[str, typer.Option(help="folder of native <id>_SS.nii.gz and <id>_glm.nii.gz of MALC")],
+    out: Out = "results",
+    methods: Annotated[str, typer.Option(help="of svf, greedy and syn, with commas")] = "svf,greedy,syn",
+    threads: Annotated[int, typer.Option(help="of every method")] = 2,
+    limit: Annotated[int | None, typer.Option(help="number of pairs; all by default")] = None,
+) -> None:
+    """SVF beside picsl-greedy and SyN on native pairs: overlap, smoothness, time. A stopped run goes on."""
+    from .pairs import benchmark_pairs
+
+    print(benchmark_pairs(Path(data), Path(out), methods.split(","), threads, limit))
+
+
+@benchmark.command()
+def liver(
+    data: Annotated[str, typer.Option(help="folder of the scans")],
+    out: Out = "results",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """SVF on respiratory liver MR: mean landmark error inside and outside the liver."""
+    from .scans import benchmark_liver
+
+    print(benchmark_liver(Path(data), Path(out), threads=threads))
+
+
+@benchmark.command()
+def lung(
+    data: Annotated[str, typer.Option(help="folder of the scans")],
+    out: Out = "results",
+    bundles: Annotated[str, typer.Option(help="with an overlay lung_ct, with commas")] = "svf,ncf",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """Bundles without training data on a lung CT pair: mask Dice, folds, seconds."""
+    from .scans import benchmark_lung
+
+    print(benchmark_lung(Path(data), Path(out), bundles.split(","), threads=threads))
+
+
+@benchmark.command()
+def contrast(
+    data: Annotated[str, typer.Option(help="folder of the scans")],
+    out: Out = "results",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """SVF on a MALC pair whose moving scan is T1, inverted and T2-like, by lncc, mi and mind."""
+    from .scans import benchmark_contrast
+
+    print(benchmark_contrast(Path(data), Path(out), threads=threads))
+
+
+@benchmark.command()
+def force(
+    data: Annotated[str, typer.Option(help="folder of native MALC scans and labels")],
+    out: Out = "results",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+) -> None:
+    """SVF by the force at the end point and by the gradient through every squaring, on one MALC pair."""
+    from .scans import benchmark_force
+
+    print(benchmark_force(Path(data), Path(out), threads=threads))
+
+
+@benchmark.command()
+def kernels(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid")] = "160x192x224",
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
+    threads: Annotated[int, typer.Option(help="of torch and of the loops")] = 2,
+) -> None:
+    """Compiled loops beside torch on the CPU: composition, warp, LNCC, Gaussian, forward and backward."""
+    from .kernels import benchmark_kernels
+
+    grid = tuple(numbers(size, "x", "--size"))
+    print(benchmark_kernels(Path(out), grid, runs, threads=threads, command=command_line()))
+
+
+@benchmark.command()
+def dice(
+    out: Out = "results",
+    size: Annotated[str, typer.Option(help="grid, as 160x192x224")] = "160x192x224",
+    labels: Annotated[str, typer.Option(help="numbers of labels, as 4,36")] = "36",
+    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 1,
+    warmup: Annotated[int, typer.Option(help="runs before them")] = 0,
+    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Soft Dice of many labels without one-hot maps, beside MONAI's DiceLoss on them."""
+    from .dice import benchmark_dice
+
+    grid, counts = tuple(numbers(size, "x", "--size")), numbers(labels, ",", "--labels")
+    stack = {"warmup": warmup, "threads": threads, "device": device}
+    print(benchmark_dice(Path(out), grid, counts, runs, **stack, command=command_line()))
+
+
+@benchmark.command()
+def eoir(
+    out: Out = "results",
+    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
+    depths: Annotated[str, typer.Option(help="encoder layers, 0 to 6")] = "0,1,2,3",
+    widths: Annotated[str, typer.Option(help="start channels")] = "4,8,16",
+    smooth_weights: Annotated[str, typer.Option(help="tried at the last depth and width named")] = "0.1,0.5,1,2",
+    steps: Annotated[int | None, typer.Option(help="of each training; default the configuration's")] = None,
+    seed: Annotated[int, typer.Option(help="of weights and pairs")] = 0,
+    overlay: Annotated[list[str] | None, typer.Option(help="over train.json, as malc.json; may be repeated")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    work: Annotated[str | None, typer.Option(help="folder for the weights; default bundles/eoir/eval/sweep")] = None,
+) -> None:
+    """Dice, smoothness and cost of EOIR by encoder depth, width and smoothness weight; continues where it stopped."""
+    from .eoir import Sweep, benchmark_eoir
+
+    sweep = Sweep(dataset_dir, tuple(overlay or ()), steps, seed, threads, device)
+    sweep = sweep._replace(work=str(Path(work).absolute())) if work else sweep
+    weights = decimals(smooth_weights, "--smooth-weights")
+    depth, width = numbers(depths, ",", "--depths"), numbers(widths, ",", "--widths")
+    print(benchmark_eoir(Path(out), sweep, depth, width, weights, command=command_line()))
+
+
+@benchmark.command()
+def ncf(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids, as 192x192x208,96x96x104")] = "192x192x208",
+    parts: Annotated[str, typer.Option(help="whole, auto or voxels at a time, as whole,auto,2048")] = "whole,auto",
+    steps: Annotated[int, typer.Option(help="timed steps of each case")] = 3,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Peak memory and seconds of a step of NCF, whole and in parts."""
+    from .ncf import benchmark_ncf
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_ncf(Path(out), grids, parts.split(","), steps, **stack))
+
+
+@benchmark.command()
+def register(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids")] = "160x192x224,256x256x256,512x512x300",
+    bundles: Annotated[str, typer.Option(help="names, with commas")] = "svf",
+    threads: Annotated[int, typer.Option(help="of the command")] = 2,
+) -> None:
+    """`regbundles register` from raw files to the last result: seconds and peak memory by size."""
+    from .register import benchmark_register
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    print(benchmark_register(Path(out), grids, bundles.split(","), threads=threads))
+
+
+@benchmark.command()
+def raw(
+    data: Annotated[str, typer.Option(help="folder of lung_ct, malc and mni152, of which each pair reads its own")],
+    out: Out = "results",
+    pairs: Annotated[str | None, typer.Option(help="names, as lung,thick-fixed; default all")] = None,
+    threads: Annotated[int, typer.Option(help="of the command")] = 2,
+    work: Annotated[str | None, typer.Option(help="folder where results and pictures stay; default none")] = None,
+) -> None:
+    """`regbundles register` on raw scans, with labels to score by and no other flag: Dice, error, seconds, memory."""
+    from .raw import benchmark_raw
+    from .raw_cases import CASES
+
+    names, kept = pairs.split(",") if pairs else tuple(CASES), None if work is None else Path(work).absolute()
+    print(benchmark_raw(Path(data), Path(out), names, threads=threads, work=kept, command=command_line()))
+
+
+@benchmark.command()
+def training(
+    out: Out = "results",
+    kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
+    damages: Annotated[int, typer.Option(help="damaged copies of a checkpoint")] = 305,
+    seed: Annotated[int, typer.Option(help="of moments and bits")] = 0,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """What a training run survives: kills, damaged checkpoints; and whether it repeats itself."""
+    from .training import benchmark_training
+
+    print(benchmark_training(Path(out), kills, damages, seed, threads=threads, command=command_line()))
+
+
+@benchmark.command()
+def memory(
+    out: Out = "results",
+    bundle: Annotated[str, typer.Option(help="folder under bundles/")] = "eoir",
+    size: Annotated[str, typer.Option(help="of the large pair")] = "160x192x224",
+    overlay: Annotated[list[str] | None, typer.Option(help="over inference.json; may be repeated")] = None,
+    repeats: Annotated[int, typer.Option(help="registrations of a small pair; 0 for none")] = 500,
+    steps: Annotated[int, typer.Option(help="of a small training; 0 for none")] = 2000,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """Peak memory of one registration; what many registrations and training steps leave behind."""
+    from .memory import benchmark_memory
+
+    grid, overlays = tuple(numbers(size, "x", "--size")), ("", *(overlay or ()))
+    line = command_line()
+    print(benchmark_memory(Path(out), bundle, grid, overlays, repeats, steps, threads=threads, command=line))
+
+
+@benchmark.command()
+def linearity(
+    weights: Annotated[str, typer.Option(help="model.pt of a trained EOIR")],
+    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
+    overlay: Annotated[list[str] | None, typer.Option(help="over train.json, as in training; may be repeated")] = None,
+    depth: Annotated[int | None, typer.Option(help="encoder layers; default the configuration's")] = None,
+    channels: Annotated[int | None, typer.Option(help="start channels; default the configuration's")] = None,
+    seed: Annotated[int, typer.Option(help="of the untrained network")] = 0,
+    results: Annotated[str, typer.Option(help="folder for the csv")] = "results",
+    out: Annotated[str, typer.Option(help="folder for the picture")] = "bundles/eoir/docs",
+) -> None:
+    """How locally linear EOIR's features are before and after training: a heat map and its numbers."""
+    from .linearity_eoir import linearity_eoir
+
+    network = {"dataset_dir": dataset_dir, "overlays": overlay or (), "depth": depth, "channels": channels}
+    folders = Path(results), Path(out)
+    for path in linearity_eoir(*folders, Path(weights), **network, seed=seed, command=command_line()):
+        print(path)
