@@ -62,11 +62,15 @@ def check(
     Exit status 1 if there is a finding, or if somebody is trained on and tested.
     """
     from .data.check import check_datasets, leaks, summary
+    from .data.leakage import untold
 
     checked = check_datasets(folders, quiet)
     overlaps = leaks(checked)
     for one in checked:
         print("\n".join([summary(one), *(f"  {text}" for text in one.findings)]))
+    notes = [untold(one.name, [scan for scans in one.scans.values() for scan in scans]) for one in checked]
+    for note in filter(None, notes if len(checked) > 1 else ()):
+        print(note)
     for overlap, leak in overlaps:
         print(f"{'LEAK: ' * leak}{overlap.text()}")
     if any(one.findings for one in checked) or any(leak for _, leak in overlaps):
@@ -197,6 +201,26 @@ def mindboggle(
     from .data.mindboggle import prepare
 
     print(prepare(raw, out, labels, fixed, flipped, workers, force))
+
+
+@prepare.command()
+def ixi_raw(
+    raw: Annotated[str, typer.Option(help="folder of IXI<number>-<site>-<number>-T1.nii.gz, or FreeSurfer's subjects")],
+    out: Out,
+    mask: Annotated[str, typer.Option(help="none (FreeSurfer, stripped scans) or a path with {id} in it")] = "none",
+    template: Annotated[str | None, typer.Option(help="scan to align to; default the first training subject")] = None,
+    spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
+    template_head: TemplateHead = None,
+    template_mask: TemplateMask = None,
+    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
+    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+) -> None:
+    """IXI's own T1 scans, or FreeSurfer's output of them. License: CC BY-SA 3.0."""
+    from .data.brain_masks import head_template
+    from .data.ixi_raw import prepare
+
+    heads = head_template(template_head, template_mask)
+    print(prepare(raw, out, mask, template, spacing, workers, force, heads))
 
 
 @prepare.command()

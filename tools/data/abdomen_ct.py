@@ -125,12 +125,12 @@ def halve(volume: Volume, order: int, voxels: np.ndarray) -> Volume:
 
 SOURCES = (
     Source(
-        name="learn2reg-abdomen-ct",
+        name="abdomen-ct",
         title="Learn2Reg AbdomenCTCT: 30 labelled abdomens, 13 organs, 192 x 160 x 256 at 2 mm",
         license="see the challenge's page and the archive's json",
         citation=f"Xu, Z. et al. 2016, doi:10.1109/TBME.2016.2574816; {HERING}",
         page=PAGE,
-        terms="Read the license on the challenge's page; nothing to sign.",
+        terms="Read the license on the challenge's page; nothing to sign",
         files=(
             RemoteFile(
                 "AbdomenCTCT.zip", "https://cloud.imi.uni-luebeck.de/s/32WaSRaTnFk2JeT/download/AbdomenCTCT.zip"

@@ -9,7 +9,8 @@ from .source import Source
 
 __all__ = ["find_source", "sources"]
 
-MODULES = ("abdomen_ct", "challenge", "lumir", "lung_ct", "malc")  # of this package, each with its releases in SOURCES
+MODULES = ("abdomen_ct", "acdc", "challenge", "lumir", "lung_ct", "malc", "mindboggle")
+"""Of this package, each with its releases in SOURCES."""
 
 
 def sources() -> list[Source]:

@@ -91,16 +91,20 @@ def find_description(raw: Path, name: str | None = None) -> Path:
         RegInputError: if there is none, or more than one.
     """
     pattern = f"{name or '*'}{ENDING}"
-    hidden = ("._", "__MACOSX")  # what macOS puts into zip files
-    found = [p for p in sorted(raw.rglob(pattern)) if not any(part.startswith(hidden) for part in p.parts)]
+    found = sorted(filter(is_shown, raw.rglob(pattern)), key=lambda path: len(path.parts))
     if not found:
         raise RegInputError(f"no {pattern} found under {raw}, expected the archive's own; unpack the archive there.")
-    if len(found) > 1:
+    if len({path.read_bytes() for path in found}) > 1:
         raise RegInputError(
             f"{len(found)} files under {raw} describe a data set ({', '.join(map(str, found))}), expected one; give "
             f"--name or the folder of one archive."
         )
-    return found[0]
+    return found[-1]  # of copies the one that lies with the files
+
+
+def is_shown(path: Path) -> bool:
+    """Whether a path is none of those that macOS adds to zip files."""
+    return not any(part.startswith(("._", "__MACOSX")) for part in path.parts)
 
 
 def read_challenge(raw: Path, name: str | None = None) -> Challenge:
@@ -122,7 +126,9 @@ def read_challenge(raw: Path, name: str | None = None) -> Challenge:
 
 def root_of(path: Path) -> Path:
     """Where the files of a description are: its folder, or a folder in there if it was fetched beside the archive."""
-    nested = [] if (path.parent / IMAGES).is_dir() else [p.parent for p in sorted(path.parent.glob(f"*/{IMAGES}"))]
+    if (path.parent / IMAGES).is_dir():
+        return path.parent
+    nested = [p.parent for depth in ("*", "*/*") for p in path.parent.glob(f"{depth}/{IMAGES}") if is_shown(p)]
     return nested[0] if len(nested) == 1 else path.parent
 
 

@@ -82,7 +82,7 @@ SOURCES = (
         "(AFIDs), doi:10.1038/s41597-023-02330-9; Marcus, D. S. et al. 2007, doi:10.1162/jocn.2007.19.9.1498; "
         f"{HERING}",
         page="https://github.com/JHU-MedImage-Reg/LUMIR_L2R",
-        terms="CC BY 4.0: cite all; nothing to sign. About 52 GB from Google Drive.",
+        terms="CC BY 4.0: cite all; nothing to sign. About 52 GB from Google Drive",
         files=(
             RemoteFile("LUMIR.zip", "drive:1PTHAX9hZX7HBXXUGVvI1ar1LUf4aVbq9"),
             RemoteFile("LUMIR_dataset.json", "drive:1b0hyH7ggjCysJG-VGvo38XVE8bFVRMxb"),
