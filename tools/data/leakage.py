@@ -11,14 +11,15 @@ What is known, and from where:
 
 What is not known: which of the OASIS-TRT-20 is which person, which of MALC's training scans is which person, and the
 numbers of seven of the 20 (thirteen second scans, _MR2, are named in public files; all thirteen are in MALC too).
-Learn2Reg's and TransMorph's OASIS number their scans anew, so that nothing can be said of those by name.
+Learn2Reg's and TransMorph's OASIS number their scans anew, and LUMIR, which has scans of OASIS too, names none of them:
+:func:`untold` says so.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["Overlap", "excluded_from_oasis", "persons_of", "second_scans", "shared"]
+__all__ = ["Overlap", "excluded_from_oasis", "persons_of", "second_scans", "shared", "untold"]
 
 MALC_TRAINING = (
     *("0061", "0080", "0092", "0145", "0150", "0156", "0191", "0202"),
@@ -40,6 +41,7 @@ SCANNED_AGAIN = (
 )  # of the reliability set's 20
 SHOWN = 8  # persons that a sentence names
 OASIS_NAME = re.compile(r"OAS1_(\d{4})", re.IGNORECASE)
+CHALLENGE_NAME = re.compile(r"([A-Za-z]+)_(\d{4})_000\d")  # Learn2Reg's: task, patient, phase or modality
 TRT_NAME = re.compile(r"OASIS-TRT-20-\d+", re.IGNORECASE)
 
 
@@ -89,14 +91,30 @@ def persons_of(name: str, subject: str) -> frozenset[str]:
     if name == "malc" and subject in (*MALC_TESTING, *MALC_TRAINING_SCANS):
         numbers = [MALC_TESTING[subject]] if subject in MALC_TESTING else MALC_TRAINING
         return frozenset(f"OAS1_{number}" for number in numbers)
+    if match := CHALLENGE_NAME.fullmatch(subject):
+        return frozenset({f"{match[1]} {match[2]}"})
     return frozenset({f"{name} {subject}"})
 
 
 def name_within(name: str, subject: str) -> frozenset[str]:
-    """The one name of a person in a data set: that of the first scan."""
-    match = OASIS_NAME.search(subject)
-    first = match[0].upper() if match else second_scans().get(subject, subject) if name == "malc" else subject
-    return frozenset({first})
+    """The one name of a person in a data set, whichever of the scans it is."""
+    if name == "malc":
+        return frozenset({second_scans().get(subject, subject)})
+    return frozenset({subject}) if TRT_NAME.search(subject) else persons_of(name, subject)
+
+
+def untold(name: str, subjects: Iterable[str]) -> str | None:
+    """Why nobody can say by name whom of OASIS a data set shows, as a sentence; None if that is known.
+
+    Args:
+        name: the data set, as its datalist has it.
+        subjects: names of its scans.
+    """
+    if name.lower().startswith("lumir"):
+        return f"{name} has scans of OASIS and names none of them: who is in other data sets too cannot be told."
+    if name.lower().startswith("oasis") and not all(OASIS_NAME.search(subject) for subject in subjects):
+        return f"{name} numbers its scans anew: who is in MALC or Mindboggle too cannot be told."
+    return None
 
 
 def shared(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tools.data.leakage import excluded_from_oasis, persons_of, second_scans, shared
+from tools.data.leakage import excluded_from_oasis, persons_of, second_scans, shared, untold
 from tools.data.malc_layout import SPLIT
 
 TRAINING = (*SPLIT["training"], *SPLIT["validation"])
@@ -67,3 +67,25 @@ def test_a_persons_second_scan_on_the_other_side_of_a_split_is_found():
     split = {"training": ["1000", "1003"], "testing": ["1023"]}
     found = [tuple(o) for o in shared(split, split, ("malc", "malc")) if o.first != o.second]
     assert ("malc training", "malc testing", ("1003",)) in found
+
+
+def test_a_patient_of_learn2reg_is_one_in_both_releases_of_a_task_and_in_both_phases():
+    zenodo, challenge = {"testing": ["LungCT_0001_0000"]}, {"training": ["LungCT_0001_0001", "LungCT_0002_0000"]}
+    found = shared(zenodo, challenge, ("lung_ct", "LungCT"))
+    assert [overlap.persons for overlap in found] == [("LungCT 0001",)]
+
+
+def test_mindboggles_scans_are_told_apart_among_themselves():
+    assert shared({"training": ["OASIS-TRT-20-1"]}, {"testing": ["OASIS-TRT-20-2"]}, ("mindboggle",) * 2) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "subject", "known"),
+    [
+        ("oasis", "OASIS_OAS1_0001_MR1", True),
+        ("OASIS", "OASIS_0001_0000", False),
+        ("lumir", "LUMIRMRI_0001_0000", False),
+    ],
+)
+def test_it_is_said_where_numbers_tell_nothing(name, subject, known):
+    assert (untold(name, [subject]) is None) is known
