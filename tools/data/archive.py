@@ -6,13 +6,13 @@ takes any folder that is not empty for a finished one; so this module writes by 
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
-from common.errors import RegEnvError, RegInputError
+from common.errors import RegEnvError, RegInputError, first_line
 from common.files import require_writable, whole_folder
 
 from .archive_formats import CHUNK, Member, Reader, open_reader, sound
@@ -204,24 +204,31 @@ def write_all(reader: Reader, members: Sequence[Member], folder: Path, quiet: bo
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            with reader.open(member) as source:
-                write(source, target, member, bar)
+            write(chunks(reader, member), target, bar)
 
 
-def write(source: IO[bytes], target: Path, member: Member, bar: tqdm) -> None:
-    """Write one file that is not there yet, through no link, of exactly the size that the list gave."""
+def chunks(reader: Reader, member: Member) -> Iterator[bytes]:
+    """The bytes of a file, exactly as many as the list gave; ValueError if the archive cannot be read so far."""
     left = member.size
+    try:
+        with reader.open(member) as source:
+            while left >= 0 and (chunk := source.read(CHUNK)):
+                left -= len(chunk)
+                yield chunk[: len(chunk) + min(left, 0)]
+    except OSError as error:  # not the disk that is written to: a place in the archive that it does not have
+        raise ValueError(first_line(error)) from error
+    if left:
+        raise ValueError(f"{shown(member.name)} has not the {member.size} bytes of the list")
+
+
+def write(chunks: Iterable[bytes], target: Path, bar: tqdm) -> None:
+    """Write one file that is not there yet, through no link."""
     with create(target) as file:
-        while chunk := source.read(CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                break
+        for chunk in chunks:
             file.write(chunk)
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
-    if left:
-        raise ValueError(f"{shown(member.name)} has another size than its {member.size} bytes in the list")
 
 
 def create(target: Path) -> IO[bytes]:

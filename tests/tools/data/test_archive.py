@@ -277,6 +277,16 @@ def test_a_zip_that_understates_a_size_is_refused(tmp_path):
     refused(archive, "damaged")
 
 
+def test_a_zip_that_points_outside_of_itself_is_refused(tmp_path):
+    archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"1"))
+    content = bytearray(archive.read_bytes())
+    offset = content.index(b"PK\x01\x02") + 42
+    content[content.index(b"PK\x05\x06") + 16] += 1  # the list begins a byte later: every place moves by one
+    content[offset : offset + 4] = struct.pack("<L", 0)
+    archive.write_bytes(content)
+    refused(archive, "damaged")
+
+
 def test_a_zip_with_a_wrong_checksum_is_refused(tmp_path):
     archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"12345678"), method=zipfile.ZIP_STORED)
     archive.write_bytes(archive.read_bytes().replace(b"12345678", b"12345679"))
@@ -348,8 +358,8 @@ from tools.data.archive import extract
 import tools.data.archive as archive
 if sys.argv[3] == "slow":
     write = archive.write
-    def slowly(source, target, member, bar):
-        write(source, target, member, bar)
+    def slowly(chunks, target, bar):
+        write(chunks, target, bar)
         print(target, flush=True)
         sys.stdin.readline()
     archive.write = slowly
