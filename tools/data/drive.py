@@ -6,7 +6,7 @@ from importlib import import_module
 import requests
 from tqdm import tqdm
 
-from common.errors import RegEnvError, RegError, first_line
+from common.errors import RegEnvError, first_line
 
 from .part import Part
 from .source import RemoteFile
@@ -50,6 +50,7 @@ def fetch_from_drive(file: RemoteFile, part: Part, bar: tqdm, *, max_bytes: int,
 
     def progress(count: int, total: int | None) -> None:
         if max(count, total or 0) > limit:
+            remove_halves(part)
             raise too_large(file, total, limit)
         bar.total = total
         bar.update(count - bar.n)
@@ -61,14 +62,14 @@ def fetch_from_drive(file: RemoteFile, part: Part, bar: tqdm, *, max_bytes: int,
     waits = {"timeout": (patience.connect_s, patience.read_s), "retries": patience.tries - 1}
     try:
         download(id=file.url.removeprefix(DRIVE), output=str(part.path), **options, **waits)
-    except RegError:
-        remove_halves(part)
-        raise
     except failures as error:
         raise RegEnvError(
             f"Google Drive did not give {file.name} ({first_line(error)}), expected {drive_page(file)} to be open to "
             f"all; try again tomorrow, when its daily limit is over, or fetch it by a browser."
         ) from error
+    except OSError:  # the disk is full
+        remove_halves(part)
+        raise
 
 
 def import_gdown() -> tuple:
