@@ -6,6 +6,7 @@ from common.errors import RegInputError
 from common.files import require_writable
 
 from .archive import extract
+from .describe import prepare_command
 from .download import fetch
 from .hashes import hash_path
 from .source import RemoteFile, Source
@@ -61,7 +62,7 @@ def check_allowed(source: Source, accept: bool) -> None:
     if not source.files:
         raise RegInputError(
             f"{source.name} cannot be fetched without a login, expected a person to get it at {source.page}: "
-            f"{source.terms}; then `regbundles data prepare {source.name} --raw FOLDER --out FOLDER`."
+            f"{source.terms}; then `{prepare_command(source)}`."
         )
     if source.terms and not accept:
         raise RegInputError(

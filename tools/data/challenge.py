@@ -300,6 +300,7 @@ SOURCES = (
         terms="Read the license on the challenge's page and cite both; nothing to sign",
         files=(RemoteFile("LungCT.zip", "https://cloud.imi.uni-luebeck.de/s/o7LyCbJCie8fQ3B/download"),),
         prepare=prepare,
+        command="learn2reg",
     ),
     Source(
         name="learn2reg-oasis",
@@ -311,6 +312,7 @@ SOURCES = (
         terms="Accept OASIS's data use agreement (https://www.oasis-brains.org); the challenge's page has OASIS.zip",
         files=(),
         prepare=prepare,
+        command="learn2reg",
     ),
     Source(
         name="learn2reg-nlst",
@@ -321,5 +323,6 @@ SOURCES = (
         terms="The challenge's page may ask for a free account, on which its terms are accepted",
         files=(RemoteFile("NLST2023.zip", "https://cloud.imi.uni-luebeck.de/s/pERQBNyEFNLY8gR/download/NLST2023.zip"),),
         prepare=prepare,
+        command="learn2reg",
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .source import RemoteFile, Source
 
-__all__ = ["describe", "table"]
+__all__ = ["describe", "prepare_command", "table"]
 
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -18,12 +18,18 @@ def describe(source: Source) -> str:
         f"cite      {source.citation}",
         f"terms     {source.terms or 'none beyond the license'}",
         f"splits    {source.splits or 'as its documentation says'}",
+        f"size      {source.about or size_text(source.files)}",
     ]
     if source.files:
         get = f"regbundles data download {source.name} --raw FOLDER --out FOLDER{' --accept' * bool(source.terms)}"
     else:
-        get = f"log in at the page; then regbundles data prepare {source.name} --raw FOLDER --out FOLDER"
+        get = f"log in at the page; then {prepare_command(source)}"
     return "\n".join([*lines, f"get       {get}", *(line for file in source.files for line in file_lines(file))])
+
+
+def prepare_command(source: Source) -> str:
+    """What prepares a release from a folder."""
+    return f"regbundles data prepare {source.command or source.name} --raw FOLDER --out FOLDER"
 
 
 def file_lines(file: RemoteFile) -> list[str]:
@@ -36,7 +42,7 @@ def file_lines(file: RemoteFile) -> list[str]:
 def table(sources: Sequence[Source]) -> str:
     """A line a release: name, size, access, license, title."""
     rows = [("name", "size", "access", "license", "what")]
-    rows += [(s.name, size_text(s.files), access(s), s.license.split(";")[0], s.title) for s in sources]
+    rows += [(s.name, s.about or size_text(s.files), access(s), s.license.split(";")[0], s.title) for s in sources]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]) for row in rows

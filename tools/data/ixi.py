@@ -97,9 +97,10 @@ SOURCES = (
         citation=CITATION,
         page="https://github.com/junyuchen245/TransMorph_Transformer_for_Medical_Image_Registration/blob/main/IXI/"
         "TransMorph_on_IXI.md",
-        terms="none to accept; what is made of it is shared under CC BY-SA 3.0 too, with credit to IXI and TransMorph",
-        files=(RemoteFile("IXI_data.zip", "drive:1-VQewCVNj5eTtc3eQGhTM2yXBQmgm8Ol"),),  # 1.44 GB, says its page
+        terms="",
+        files=(RemoteFile("IXI_data.zip", "drive:1-VQewCVNj5eTtc3eQGhTM2yXBQmgm8Ol"),),
         prepare=prepare,
         splits=", ".join(f"{part} {count}" for part, count in COUNTS.items()) + "; the atlas is moving, a scan fixed",
+        about="1.44 GB",
     ),
 )

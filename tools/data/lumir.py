@@ -88,5 +88,6 @@ SOURCES = (
             RemoteFile("LUMIR_dataset.json", "drive:1b0hyH7ggjCysJG-VGvo38XVE8bFVRMxb"),
         ),
         prepare=prepare,
+        about="52 GB",
     ),
 )

@@ -204,11 +204,12 @@ SOURCES = (
         files=(
             RemoteFile(
                 "neurite-oasis.v1.0.tar",
-                "https://surfer.nmr.mgh.harvard.edu/ftp/data/neurite/data/neurite-oasis.v1.0.tar",  # 6.6 GB
+                "https://surfer.nmr.mgh.harvard.edu/ftp/data/neurite/data/neurite-oasis.v1.0.tar",
                 md5="081392a8150ff99ab7a64a9ded377835",
             ),
         ),
         prepare=prepare,
         splits="; ".join(f"{name}: {SPLIT_TEXT[name]}" for name in SPLITS),
+        about="6.6 GB",
     ),
 )

@@ -128,8 +128,9 @@ SOURCES = (
         page="https://github.com/junyuchen245/TransMorph_Transformer_for_Medical_Image_Registration/blob/main/OASIS/"
         "TransMorph_on_OASIS.md",
         terms=TERMS,
-        files=(RemoteFile("OASIS_L2R_2021_task03.zip", "drive:1BdEaylMDpeXtyuX5QH8l_Ut4OgenKss4"),),  # 1.3 GB
+        files=(RemoteFile("OASIS_L2R_2021_task03.zip", "drive:1BdEaylMDpeXtyuX5QH8l_Ut4OgenKss4"),),
         prepare=prepare,
         splits=f"training {COUNTS['training']} subjects, validation {COUNTS['validation']} pairs",
+        about="1.3 GB",
     ),
 )

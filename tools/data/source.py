@@ -40,3 +40,7 @@ class Source(NamedTuple):
     """``prepare(raw, out)`` with the published settings; answers with the path of ``datalist.json``."""
     splits: str = ""
     """What ``prepare`` puts into which section, with counts."""
+    command: str = ""
+    """Of ``regbundles data prepare``, where it is not called by the name."""
+    about: str = ""
+    """Size as the publisher words it, where the number of bytes is not published."""

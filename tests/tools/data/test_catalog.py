@@ -3,9 +3,12 @@
 import re
 
 import pytest
+from typer.testing import CliRunner
 
 from common.errors import RegInputError
+from tools.__main__ import app
 from tools.data.catalog import find_source, sources
+from tools.data_commands import prepare
 
 ALL = sources()
 
@@ -34,6 +37,24 @@ def test_files_are_named_safely_and_fetched_by_https_or_from_drive(source):
         assert file.size is None or file.size > 0
         assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
         assert file.md5 is None or re.fullmatch(r"[0-9a-f]{32}", file.md5)
+
+
+@pytest.mark.parametrize("source", ALL, ids=lambda source: source.name)
+def test_the_command_that_prepares_a_source_exists_and_is_told(source):
+    command = source.command or source.name
+    assert command in {one.name or one.callback.__name__.replace("_", "-") for one in prepare.registered_commands}
+    assert CliRunner().invoke(app, ["data", "prepare", command, "--help"]).exit_code == 0
+    told = CliRunner().invoke(app, ["data", "info", source.name])
+    assert told.exit_code == 0 and source.page in told.output and source.citation in told.output
+    for file in source.files:
+        assert file.url in told.output and all(text in told.output for text in (file.sha256, file.md5) if text)
+
+
+def test_the_list_has_a_line_a_source():
+    lines = CliRunner().invoke(app, ["data", "list"]).output.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *(source.name for source in ALL)]
+    accesses = {line.split()[0]: {"open", "accept", "login"} & set(line.split()) for line in lines[1:]}
+    assert "login" in accesses["malc"] and "open" in accesses["lung-ct"]
 
 
 @pytest.mark.parametrize("name", ["lung-ct", "lung_ct", "Lung-CT"])
