@@ -77,6 +77,23 @@ def check(
         raise typer.Exit(1)
 
 
+@data.command()
+def links(name: Annotated[str | None, typer.Argument(help="of `regbundles data list`; all without it")] = None) -> None:
+    """Ask the servers whether each file is still there, of the published size; nothing is downloaded.
+
+    Exit status 1 if one is not.
+    """
+    from .data.catalog import find_source, sources
+    from .data.describe import link_line
+    from .data.links import check_links
+
+    files = [file for source in ([find_source(name)] if name else sources()) for file in source.files]
+    answers = check_links(files)
+    print("\n".join(map(link_line, answers)))
+    if any(answer.finding for answer in answers):
+        raise typer.Exit(1)
+
+
 @prepare.command()
 def malc(
     raw: Annotated[str, typer.Option(help="folder of the official files or of <id>_SS.nii.gz and <id>_glm.nii.gz")],

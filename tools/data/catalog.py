@@ -9,7 +9,19 @@ from .source import Source
 
 __all__ = ["find_source", "sources"]
 
-MODULES = ("abdomen_ct", "acdc", "challenge", "lumir", "lung_ct", "malc", "mindboggle")
+MODULES = (
+    "abdomen_ct",
+    "acdc",
+    "challenge",
+    "ixi",
+    "ixi_raw",
+    "lumir",
+    "lung_ct",
+    "malc",
+    "mindboggle",
+    "oasis",
+    "oasis_pickles",
+)
 """Of this package, each with its releases in SOURCES."""
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from .links import Link
 from .source import RemoteFile, Source
 
-__all__ = ["describe", "prepare_command", "table"]
+__all__ = ["describe", "link_line", "prepare_command", "table"]
 
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -64,3 +65,11 @@ def size_text(files: Sequence[RemoteFile]) -> str:
     total = sum(filter(None, sizes))
     scale, unit = next(((scale, unit) for scale, unit in UNITS if total >= scale), (1, "B"))
     return f"{total / scale:.3g} {unit}"
+
+
+def link_line(link: Link) -> str:
+    """What a server answered for one file, or what is wrong with it."""
+    if link.finding:
+        return f"{link.file.url} {link.finding}."
+    size = "it states no size" if link.size is None else f"{link.size} bytes"
+    return f"{link.file.url} is there: {size}"

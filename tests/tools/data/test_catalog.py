@@ -1,14 +1,19 @@
 """Every data set that is offered says where it comes from, under what licence, and by one name."""
 
 import re
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
 from common.errors import RegInputError
 from tools.__main__ import app
+from tools.data import catalog, links
 from tools.data.catalog import find_source, sources
+from tools.data.source import RemoteFile
 from tools.data_commands import prepare
+
+from .loopback import send, serve, status
 
 ALL = sources()
 
@@ -55,6 +60,31 @@ def test_the_list_has_a_line_a_source():
     assert [line.split()[0] for line in lines] == ["name", *(source.name for source in ALL)]
     accesses = {line.split()[0]: {"open", "accept", "login"} & set(line.split()) for line in lines[1:]}
     assert "login" in accesses["malc"] and "open" in accesses["lung-ct"]
+
+
+class TestLinks:
+    """``data links``; how servers are asked is tested with ``tools.data.links``."""
+
+    def ask(self, monkeypatch, server, size):
+        file = RemoteFile("a.zip", f"{server.url}/a.zip", size=size)
+        monkeypatch.setattr(catalog, "sources", lambda: [ALL[0]._replace(files=(file,))])
+        monkeypatch.setattr(links, "check_links", partial(links.check_links, allow_http=True))
+        return CliRunner().invoke(app, ["data", "links"])
+
+    def test_a_file_that_is_there_with_its_size_is_told_and_passes(self, monkeypatch):
+        with serve(send(b"12345")) as server:
+            result = self.ask(monkeypatch, server, 5)
+        assert result.exit_code == 0 and "a.zip is there: 5 bytes" in result.output
+
+    def test_another_size_ends_with_1(self, monkeypatch):
+        with serve(send(b"12345")) as server:
+            result = self.ask(monkeypatch, server, 6)
+        assert result.exit_code == 1 and "has 5 bytes, expected 6" in result.output
+
+    def test_a_file_that_is_gone_ends_with_1(self, monkeypatch):
+        with serve(status(404)) as server:
+            result = self.ask(monkeypatch, server, 5)
+        assert result.exit_code == 1 and "404" in result.output
 
 
 @pytest.mark.parametrize("name", ["lung-ct", "lung_ct", "Lung-CT"])
