@@ -65,6 +65,11 @@ def copy(raw, tmp_path):
     return shutil.copytree(raw, tmp_path / "copy")
 
 
+@pytest.fixture
+def no_sheet(monkeypatch):
+    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
+
+
 def test_the_split_is_the_papers():
     assert {part: len(numbers) for part, numbers in SPLIT.items()} == {"training": 85, "validation": 15, "testing": 50}
     assert sorted(number for numbers in SPLIT.values() for number in numbers) == list(range(1, 151))
@@ -112,12 +117,12 @@ def test_the_report_has_a_row_a_frame(prepared):
     assert (prepared / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, raw, tmp_path):
+def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, raw, tmp_path, no_sheet):
     prepare(str(raw), str(tmp_path), workers=1)
     assert contents(tmp_path) == contents(prepared)
 
 
-def test_what_is_finished_is_not_done_again_unless_damaged(prepared, raw, tmp_path, monkeypatch):
+def test_what_is_finished_is_not_done_again_unless_damaged(prepared, raw, tmp_path, monkeypatch, no_sheet):
     out = shutil.copytree(prepared, tmp_path / "out")
     (out / "labels" / "patient018_ES.nii.gz").write_bytes(b"damaged")
     saved, save = [], acdc.save_nifti
@@ -175,10 +180,9 @@ def test_eoirs_overlay_takes_a_training_step_on_it(prepared):
     assert fixed.min() == 0 and fixed.max() == 1
 
 
-def test_the_command_prepares_them(raw, tmp_path, monkeypatch):
+def test_the_command_prepares_them(raw, tmp_path, no_sheet):
     from typer.testing import CliRunner
 
-    monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: None)
     words = ["data", "prepare", "acdc", "--raw", raw, "--out", tmp_path, "--workers", "1"]
     result = CliRunner().invoke(app, list(map(str, words)))
     assert result.exit_code == 0 and result.output.strip().endswith("datalist.json")

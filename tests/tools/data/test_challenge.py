@@ -12,11 +12,14 @@ import pytest
 from common.datalist import check_datalist, read_datalist, read_header
 from common.errors import RegInputError
 from tests.tools.data.challenge_archive import GRID, brain, contents, write, write_archive, write_lungs
+from tests.tools.data.overlays import take_a_step
 from tools.__main__ import app
 from tools.data import challenge
 from tools.data import prepared as prepared_module
 from tools.data.challenge import SOURCES, prepare
 from tools.data.challenge_layout import read_challenge
+
+SIZE = (32, 32, 32)  # what eoir's five levels can halve
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +93,18 @@ def test_the_report_has_a_row_a_scan(prepared):
     assert (prepared / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, lungs, tmp_path):
+def test_a_second_run_from_nothing_writes_the_same_bytes(prepared, lungs, tmp_path, no_sheet):
     prepare(str(lungs), str(tmp_path), workers=1)
     assert contents(tmp_path) == contents(prepared)
 
 
 @pytest.mark.slow
-def test_worker_processes_write_the_same_bytes(prepared, lungs, tmp_path):
+def test_worker_processes_write_the_same_bytes(prepared, lungs, tmp_path, no_sheet):
     prepare(str(lungs), str(tmp_path), workers=2)
     assert contents(tmp_path) == contents(prepared)
 
 
-def test_what_is_finished_is_not_done_again_unless_damaged(prepared, lungs, tmp_path, monkeypatch):
+def test_what_is_finished_is_not_done_again_unless_damaged(prepared, lungs, tmp_path, monkeypatch, no_sheet):
     out = shutil.copytree(prepared, tmp_path / "out")
     (out / "images" / "LungCT_0002_0000.nii.gz").write_bytes(b"damaged")
     saved, save = [], challenge.save_nifti
@@ -158,7 +161,7 @@ def test_what_the_json_says_wrong_is_refused_before_any_work(copy, tmp_path, val
         (lambda raw: (raw / "landmarksTr/LungCT_0002_0000.csv").write_text("1,2,3\n"), "1 landmarks and"),
         (lambda raw: (raw / "keypointsTr/LungCT_0003_0000.csv").write_text("1,2,99\n" * 3), "outside its image"),
         (lambda raw: write(brain(3)[0], raw / "imagesTr/LungCT_0003_0000.nii.gz", np.eye(4)), "expected that of"),
-        (lambda raw: shutil.copytree(raw, raw / "again"), "2 files under"),
+        (lambda raw: (raw / "My_dataset.json").write_text("{}"), "2 files under"),
         (lambda raw: (raw / "LungCT_dataset.json").write_text("[]"), "holds a JSON list"),
         (lambda raw: (raw / "LungCT_dataset.json").write_text('{"name": 1, "name": 2}'), "key 'name' is there twice"),
         (lambda raw: (raw / "LungCT_dataset.json").unlink(), r"no \*_dataset.json found"),
@@ -186,25 +189,40 @@ def test_damaged_scans_are_all_named(copy, tmp_path):
         prepare(str(copy), str(tmp_path / "out"))
 
 
-def test_oasis_trains_on_scans_and_validates_on_consecutive_pairs(tmp_path, no_sheet):
-    """As the release has it: every labelled scan is listed under training, also those to validate on."""
-    raw, names = tmp_path / "raw", [f"OASIS_{k:04}_0000" for k in range(1, 7)]
+@pytest.fixture(scope="module")
+def oasis(tmp_path_factory):
+    """As released: every labelled scan is listed under training, also those to validate on; test scans are hidden."""
+    raw, out = (tmp_path_factory.mktemp(name) for name in ("oasis", "prepared_oasis"))
+    scans = {f"OASIS_{k:04}_0000": dict(zip(("image", "label"), brain(k, SIZE), strict=True)) for k in range(1, 7)}
+    names = list(scans)
     write_archive(
         raw,
         "OASIS",
-        {name: {"image": brain(k)[0], "label": brain(k)[1]} for k, name in enumerate(names)},
+        scans,
         labels={"0": {"0": "background", "1": "Left-Cortex", "2": "Right-Cortex", "5": "rare"}},
         registration_val=[(names[4], names[5])],
         registration_test=[("OASIS_0415_0000", "OASIS_0416_0000")],
     )
-    prepare(str(raw), str(tmp_path / "out"), workers=1)
-    items = read_datalist(str(tmp_path / "out"), "training")
-    assert [Path(item["image"]).name for item in items] == [f"{name}.nii.gz" for name in names[:4]]
+    prepare(str(raw), str(out), workers=1)
+    return out
+
+
+def test_oasis_trains_on_scans_and_validates_on_pairs(oasis):
+    items = read_datalist(str(oasis), "training")
+    assert [Path(item["image"]).name for item in items] == [f"OASIS_{k:04}_0000.nii.gz" for k in (1, 2, 3, 4)]
     assert all(set(item) == {"image", "label"} for item in items)
-    check_datalist(read_datalist(str(tmp_path / "out"), "validation"))
-    assert read_header(str(tmp_path / "out"))["labels"] == {1: "Left-Cortex", 2: "Right-Cortex", 5: "rare"}
-    row = next(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    check_datalist(read_datalist(str(oasis), "validation"))
+    assert read_header(str(oasis))["labels"] == {1: "Left-Cortex", 2: "Right-Cortex", 5: "rare"}
+
+
+def test_labels_that_lack_or_have_no_name_are_told(oasis):
+    row = next(csv.DictReader((oasis / "report.csv").open()))
     assert (row["labels_found"], row["labels_missing"], row["labels_unnamed"]) == ("3", "5", "3")
+
+
+def test_eoirs_overlay_takes_a_training_step_on_oasis(oasis):
+    fixed = take_a_step("oasis", oasis)["fixed"]
+    assert fixed.min() == 0 and fixed.max() == 1
 
 
 def test_a_table_named_by_its_images_ending_and_paths_from_the_root_are_found(copy):

@@ -170,7 +170,7 @@ def test_the_report_has_cohort_and_leakage(prepared):
     assert (prepared / "contact_sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_writes_the_same_bytes(prepared, raw, tmp_path, monkeypatch):
+def test_a_second_run_writes_the_same_bytes(prepared, raw, tmp_path, monkeypatch, no_sheet):
     prepare(str(raw), str(tmp_path), workers=1, size=OUT)
     assert contents(tmp_path) == contents(prepared)
     (tmp_path / "labels" / "MMRR-21-10.nii.gz").write_bytes(b"damaged")
