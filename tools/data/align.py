@@ -3,22 +3,38 @@
 World coordinates are RAS mm; ``to_native`` maps points of the prepared scan to the raw one's.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from common.affine import register_affine
 from common.errors import RegInputError
 from common.preflight import Volume, check_image
+from common.report import SheetRow
 
-from .brain import Grid, brain_grid, grow_mm, normalize, resample
+from .brain import Grid, brain_grid, cut_percent, grow_mm, normalize, resample
 from .files import save_nifti, save_text
 from .prepared import Job
 
-__all__ = ["Alignment", "align_to", "check_template", "save_aligned", "save_template"]
+__all__ = [
+    "SPACINGS",
+    "Alignment",
+    "align_to",
+    "alignment_columns",
+    "check_template",
+    "save_aligned",
+    "save_template",
+    "scan_columns",
+    "sheet_rows",
+]
 
 TEMPLATE_BELOW = 0.5  # of a template's voxels nonzero: 0.23 to 0.31 in stripped scans, even if tightly cropped
+SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
+PERCENTILES = (1.0, 50.0, 99.9)
 REGION_MM = 15.0  # about the template's brain: with all its background, mean Dice over the scans is 0.01 lower
 
 
@@ -68,3 +84,35 @@ def save_aligned(
         save_nifti(values, grid.affine, job.output("label"))
     save_text("".join(" ".join(map(repr, line)) + "\n" for line in to_native.tolist()), job.output("affine"))
     return values
+
+
+def scan_columns(image: Volume, brain: np.ndarray) -> dict[str, Any]:
+    """What a report says of a raw scan: its grid, and the intensities of its brain (bool, on that grid)."""
+    return {
+        "raw_size": " ".join(map(str, image.voxels.shape)),
+        "raw_spacing_mm": " ".join(f"{s:g}" for s in voxel_sizes(image.affine)),
+        "raw_orientation": "".join(nib.aff2axcodes(image.affine)),
+        "brain_ml": round(float(brain.sum() * np.prod(voxel_sizes(image.affine)) / 1000), 1),
+        **{f"p{p:g}": round(float(np.percentile(image.voxels[brain], p)), 3) for p in PERCENTILES},
+    }
+
+
+def alignment_columns(image: Volume, brain: np.ndarray, grid: Grid, aligned: Alignment) -> dict[str, Any]:
+    """What a report says of an alignment: what the grid cuts off the brain, its scale, how alike the images are."""
+    shared = aligned.mutual_information
+    return {
+        "cut_percent": round(cut_percent(brain, image.affine, grid, aligned.to_native), 4),
+        "volume_ratio": round(float(np.linalg.det(aligned.to_native[:3, :3])), 4),
+        "mutual_information": "" if shared is None else round(shared, 4),
+    }
+
+
+def sheet_rows(jobs: Sequence[Job], reference: str | None) -> Iterator[SheetRow]:
+    """The prepared brains, each under the outline of the job called ``reference``; of their own if that is None."""
+    first = next((job for job in jobs if job.name == reference), None)
+    outline = None if first is None else np.asarray(nib.load(first.output("image")).dataobj) > 0
+    for job in jobs:
+        image = nib.load(job.output("image"))
+        voxels = np.asarray(image.dataobj)
+        mask = voxels > 0 if outline is None else outline
+        yield SheetRow(job.name, voxels, mask, voxel_sizes(image.affine).tolist(), "LIA")

@@ -13,24 +13,31 @@ middle, linear for the image and nearest neighbor for the labels; intensity divi
 brain and clipped to [0, 1]. ``affines/<id>.txt`` maps world points (RAS mm) of the prepared scan to the raw one's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
 from scipy.ndimage import binary_fill_holes
 
 from common.errors import RegInputError
 from common.preflight import Volume, check_image, check_label, findings, refuse
-from common.report import SheetRow
 
-from .align import Alignment, align_to, check_template, save_aligned, save_template
-from .brain import Grid, cut_percent, largest_piece, outside_fraction
+from .align import (
+    SPACINGS,
+    Alignment,
+    align_to,
+    alignment_columns,
+    check_template,
+    save_aligned,
+    save_template,
+    scan_columns,
+    sheet_rows,
+)
+from .brain import Grid, largest_piece, outside_fraction
 from .brain_masks import HeadTemplate, check_head_template, extract_all
 from .files import sha256
 from .leakage import second_scans
@@ -45,8 +52,6 @@ LICENSE = "CC BY-NC; scans from OASIS, labels provided by Neuromorphometrics, In
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
 STRIPPED_BELOW = 0.25  # of the nonzero voxels outside the labels: 0.04 to 0.08 in stripped scans, above 0.5 in heads
 TABLET = 74  # vitamin E, taped to some heads to mark a side
-SPACINGS = (1.0, 2.0)  # mm; both divide the field of view into multiples of 16 voxels
-PERCENTILES = (1.0, 50.0, 99.9)
 KINDS = ("image", "label", "affine")
 MASK_TEXT = {
     "none": "the scans came skull-stripped: the largest piece of voxels other than 0, and what is labelled",
@@ -124,7 +129,7 @@ def prepare(
     target = reference.name if reference else Path(str(template)).name
     present = {subject.name for subject in subjects}
     content = header(names, kind, spacing, target) | sections(present, split)
-    return finish_dataset(Path(out), rows, sheet_rows(jobs, reference), content)
+    return finish_dataset(Path(out), rows, sheet_rows(jobs, reference and reference.name), content)
 
 
 def check_raw(
@@ -251,22 +256,15 @@ def report_row(
     aligned: Alignment,
 ) -> dict[str, Any]:
     """What a person checks of one subject: raw grid, intensities, labels left, and how the alignment went."""
-    low, middle, high = np.percentile(image.voxels[brain], PERCENTILES)
     found = set(np.unique(values).tolist())
     missing = [value for value in LABELS if value not in found]
     return {
         "id": job.name,
-        "raw_size": " ".join(map(str, image.voxels.shape)),
-        "raw_spacing_mm": " ".join(f"{s:g}" for s in voxel_sizes(image.affine)),
-        "raw_orientation": "".join(nib.aff2axcodes(image.affine)),
-        "brain_ml": round(float(brain.sum() * np.prod(voxel_sizes(image.affine)) / 1000), 1),
+        **scan_columns(image, brain),
         "outside_labels": round(outside_fraction(np.where(brain, image.voxels, 0), labels.voxels), 4),
-        **{f"p{p:g}": round(float(v), 3) for p, v in zip(PERCENTILES, (low, middle, high), strict=True)},
         "labels_found": len(LABELS) - len(missing),
         "labels_missing": " ".join(map(str, missing)),
-        "cut_percent": round(cut_percent(brain, image.affine, job.raw.grid, aligned.to_native), 4),
-        "volume_ratio": round(float(np.linalg.det(aligned.to_native[:3, :3])), 4),
-        "mutual_information": "" if aligned.mutual_information is None else round(aligned.mutual_information, 4),
+        **alignment_columns(image, brain, job.raw.grid, aligned),
     }
 
 
@@ -284,17 +282,6 @@ def header(names: Mapping[int, str], mask: str, spacing: float, target: str) -> 
         "alignment": f"12-parameter, by content, to {target}; affines/<id>.txt maps the prepared scan's world to the "
         "raw scan's, RAS mm",
     }
-
-
-def sheet_rows(jobs: Sequence[Job], reference: Subject | None) -> Iterator[SheetRow]:
-    """The prepared scans, each under the outline of the template's brain; of their own where the template is a file."""
-    first = next((job for job in jobs if job.raw.subject == reference), None)
-    outline = None if first is None else np.asarray(nib.load(first.output("image")).dataobj) > 0
-    for job in jobs:
-        image = nib.load(job.output("image"))
-        voxels = np.asarray(image.dataobj)
-        mask = voxels > 0 if outline is None else outline
-        yield SheetRow(job.name, voxels, mask, voxel_sizes(image.affine).tolist(), "LIA")
 
 
 def sections(present: set[str], split: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, str]]]:
