@@ -134,7 +134,7 @@ def test_what_broke_off_is_resumed_by_its_date_where_the_tag_is_weak(tmp_path):
         ),
         lambda handler, request: (
             handler.head(206, {"Content-Range": f"bytes 100000-299999/{len(CONTENT)}", "ETag": '"v2"'}),
-            handler.body(CONTENT[100_000:], request),
+            handler.body(bytes(200_000), request),
         ),
         status(416, Content_Range="bytes */5"),
     ],
@@ -144,6 +144,28 @@ def test_two_versions_are_never_put_together(tmp_path, second):
     with serve(in_turn(half(tag='"v1"'), second, send(CONTENT, tag='"v2"'))) as server:
         assert get(remote(server), tmp_path).read_bytes() == CONTENT
         assert names(tmp_path) == ["scans.zip", "scans.zip.sha256"]
+
+
+def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(tmp_path):
+    def some(handler, request):
+        start = int(request.headers["Range"][6:-1])
+        end = min(start + 70_000, len(CONTENT))
+        handler.head(206, {"Content-Range": f"bytes {start}-{end - 1}/{len(CONTENT)}", "ETag": '"v1"'})
+        handler.body(CONTENT[start:end], request)
+
+    with serve(in_turn(half(), some)) as server:
+        assert get(remote(server), tmp_path).read_bytes() == CONTENT
+        assert len(server.requests) == 4
+
+
+def test_a_body_without_an_end_of_its_own_is_complete_at_the_published_size(tmp_path):
+    def short(handler, request):
+        handler.head(200, {"ETag": '"v1"'})
+        handler.body(CONTENT[:1000], request)
+
+    with serve(in_turn(short, send(CONTENT))) as server:
+        assert get(remote(server, size=len(CONTENT)), tmp_path).read_bytes() == CONTENT
+        assert server.sent(1) == len(CONTENT) - 1000
 
 
 def test_bytes_without_a_version_are_not_built_on(tmp_path):
