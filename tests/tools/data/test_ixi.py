@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import pickle
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +25,7 @@ from tools.data.aseg import ASEG_NAMES
 from tools.data.ixi_layout import COUNTS, NAMES, NUMBERS, SCORED, find_brains
 from tools.data.label_orientation import ASEG
 
+DATA = os.environ.get("REGBUNDLES_TEST_DATA")
 PARTS = {"Train": (0, 4, 10), "Val": (2,), "Test": (1, 3)}
 
 
@@ -245,6 +248,25 @@ def test_the_command_prepares_brains_of_the_published_size(raw, tmp_path):
     result = CliRunner().invoke(app, [*command, "--workers", "2"])
     assert result.exit_code == 0, result.output
     assert nib.load(tmp_path / "out/images/subject_4.nii.gz").shape == (160, 192, 224)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA, reason="REGBUNDLES_TEST_DATA names no folder of scans")
+def test_real_brains_of_freesurfer_get_the_affine_that_their_own_files_have(tmp_path):
+    """Two 160 x 192 x 224 brains with these 46 labels, as NIfTI files with a header: the header is found again."""
+    images = sorted(Path(DATA, "brain_pair").glob("*_img.nii.gz"))
+    assert len(images) == 2
+    for path, place in zip(images, ("atlas", "Test/subject_1"), strict=True):
+        labels = nib.load(str(path).replace("_img", "_seg"))
+        voxels = np.asarray(nib.load(path).dataobj) / np.float32(255)
+        write(tmp_path / "raw" / f"{place}.pkl", voxels, np.asarray(labels.dataobj))
+    ixi.prepare(str(tmp_path / "raw"), str(tmp_path / "out"), partial=True, workers=1)
+    for path, name in zip(images, ("atlas", "subject_1"), strict=True):
+        found, given = nib.load(tmp_path / f"out/images/{name}.nii.gz"), nib.load(path)
+        np.testing.assert_array_equal(found.affine, given.affine)
+        np.testing.assert_allclose(found.get_fdata() * 255, given.get_fdata(), atol=1e-4)
+    for row in csv.DictReader(open(tmp_path / "out/report.csv")):
+        assert (row["orientation"], row["labels_found"], row["labels_missing"]) == ("LIA", "30", "")
 
 
 @pytest.mark.parametrize("bundle", ["voxelmorph"])

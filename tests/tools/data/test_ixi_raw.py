@@ -24,6 +24,7 @@ from tools.data.label_orientation import ASEG
 
 NAMES = ("IXI002-Guys-0828", "IXI012-HH-1211", "IXI017-Guys-0698", "IXI028-Guys-1038")
 PIR = np.array([[0, 0, 5.0, -60], [-5, 0, 0, 70], [0, -5, 0, 66], [0, 0, 0, 1]])  # IXI's axes, voxels of 5 mm
+SAME_PLACE = AffineResult(np.eye(4), -0.5, 1, overlap=1.0, lead=2.0)
 
 
 def write(array, path, affine=PIR, kind=nib.Nifti1Image):
@@ -67,8 +68,7 @@ def contents(folder):
 @pytest.fixture
 def quick(monkeypatch):
     """No alignment, no pictures, and 4 mm allowed, where a test is about something else: these take the time."""
-    result = AffineResult(np.eye(4), -0.5, 1, overlap=1.0, lead=2.0)
-    monkeypatch.setattr(align, "register_affine", lambda *images, **options: result)
+    monkeypatch.setattr(align, "register_affine", lambda *images, **options: SAME_PLACE)
     monkeypatch.setattr(prepared_module, "contact_sheet", lambda rows, path: list(rows))
     monkeypatch.setattr(ixi_raw, "SPACINGS", (1.0, 2.0, 4.0))
 
