@@ -1,83 +1,23 @@
 import gzip
 import hashlib
-import io
 import os
 import signal
 import stat
-import struct
 import subprocess
 import sys
 import tarfile
 import time
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from common.errors import RegEnvError, RegInputError
-from tools.data.archive import COMPLETE, extract
-from tools.data.hashes import hashes_of
+from common.errors import RegEnvError
+from tools.data.archive import COMPLETE
+
+from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info, tree, unpack
 
 REPOSITORY = Path(__file__).parents[3]
-FILES = {"data/readme.txt": b"scans\n", "data/a/scan 1.nii": os.urandom(2_500_000), "data/b/empty": b""}
-
-
-def info_of(name, mode=0, **fields):
-    info = zipfile.ZipInfo(name)
-    info.external_attr = mode << 16
-    for field, value in fields.items():
-        setattr(info, field, value)
-    return info
-
-
-def make_zip(path, *members, method=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for info, content in members:
-            archive.writestr(info, content, compress_type=method)
-    return path
-
-
-def tar_info(name, kind=tarfile.REGTYPE, **fields):
-    info = tarfile.TarInfo(name)
-    info.type = kind
-    for field, value in fields.items():
-        setattr(info, field, value)
-    return info
-
-
-def make_tar(path, *members):
-    mode = "w" if path.name.endswith(".tar") else "w:gz"
-    with tarfile.open(path, mode) as archive:
-        for info, content in members:
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
-
-
-def ordinary(path):
-    if path.name.lower().endswith(".zip"):
-        return make_zip(path, *[(info_of(name), content) for name, content in FILES.items()])
-    return make_tar(path, *[(tar_info(f"./{name}"), content) for name, content in FILES.items()])
-
-
-def tree(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def unpack(archive, folder, **options):
-    return extract(archive, folder, quiet=True, **options)
-
-
-def refused(archive, words, kind=RegInputError, **options):
-    """The sentence of a failed call, which leaves the archive alone in its folder."""
-    before = sorted(archive.parent.rglob("*"))
-    with pytest.raises(kind, match=words) as caught:
-        unpack(archive, archive.parent / "out", **options)
-    sentence = str(caught.value)
-    assert "\n" not in sentence and sentence.isprintable() and sentence.endswith(".")
-    assert sorted(archive.parent.rglob("*")) == before
-    return sentence
 
 
 @pytest.mark.parametrize("name", ["scans.zip", "scans.tar", "scans.tar.gz", "scans.tgz", "SCANS.ZIP"])
@@ -174,16 +114,6 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, kind, name, words):
     refused(archive, words)
 
 
-def test_a_name_that_goes_on_behind_a_nul_is_refused(tmp_path):
-    archive = make_zip(tmp_path / "evil.zip", (info_of("scan.niiX/../../evil"), b"1"))
-    archive.write_bytes(archive.read_bytes().replace(b"scan.niiX", b"scan.nii\0"))
-    refused(archive, "leads out|control character")
-
-
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
-    refused(make_tar(tmp_path / "evil.tar", (tar_info("scan\udcff"), b"1")), "UTF-8")
-
-
 @pytest.mark.parametrize(
     "both",
     [("a/scan", "a/scan"), ("a/Scan", "a/scan"), ("A/one", "a/two"), ("a", "a/b"), ("a/b", "a"), ("\u00e9", "e\u0301")],
@@ -203,43 +133,6 @@ def test_a_folder_may_be_listed_twice(tmp_path):
     assert tree(unpack(make_tar(tmp_path / "scans.tar", *members), tmp_path / "out"))["a/b"] == b"1"
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (tarfile.SYMTYPE, "link"),
-        (tarfile.LNKTYPE, "link"),
-        (tarfile.CHRTYPE, "device"),
-        (tarfile.BLKTYPE, "device"),
-        (tarfile.FIFOTYPE, "pipe"),
-        (b"Z", "unknown kind"),
-    ],
-)
-def test_a_tar_with_more_than_files_and_folders_is_refused(tmp_path, kind, words):
-    info = tar_info("data/x", kind, linkname="/etc/passwd" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else "")
-    refused(make_tar(tmp_path / "evil.tar.gz", (tar_info("data/a"), b"1"), (info, b"")), words)
-
-
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [(stat.S_IFLNK, "link"), (stat.S_IFIFO, "pipe"), (stat.S_IFCHR, "device"), (stat.S_IFDIR, "folder")],
-)
-def test_a_zip_with_more_than_files_and_folders_is_refused(tmp_path, mode, words):
-    refused(make_zip(tmp_path / "evil.zip", (info_of("data/x", mode | 0o777), b"/etc/passwd")), words)
-
-
-def test_an_encrypted_zip_is_refused(tmp_path):
-    archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"1"))
-    content = bytearray(archive.read_bytes())
-    content[6] |= 1
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    archive.write_bytes(content)
-    refused(archive, "encrypted")
-
-
-def test_a_method_that_not_every_python_knows_is_refused(tmp_path):
-    refused(make_zip(tmp_path / "evil.zip", (info_of("a"), b"1"), method=zipfile.ZIP_BZIP2), "method 12")
-
-
 def test_every_finding_is_counted(tmp_path):
     archive = make_zip(tmp_path / "evil.zip", *[(info_of(f"../{count}"), b"1") for count in range(3)])
     refused(archive, "'../0', which leads out of the folder, and 2 more")
@@ -247,7 +140,7 @@ def test_every_finding_is_counted(tmp_path):
 
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.tar.gz", "bomb.gz"])
 def test_an_archive_that_swells_is_refused(tmp_path, name):
-    zeros, archive = bytes(40 << 20), tmp_path / name
+    zeros, archive = bytes(20 << 20), tmp_path / name
     if name == "bomb.zip":
         make_zip(archive, (info_of("zeros"), zeros))
     elif name == "bomb.tar.gz":
@@ -268,81 +161,6 @@ def test_too_many_members_are_refused(tmp_path, name):
     else:
         archive = make_tar(tmp_path / name, *[(tar_info(member), b"") for member in members])
     refused(archive, "more than 10 members", max_entries=10)
-
-
-def test_a_zip_that_understates_a_size_is_refused(tmp_path):
-    archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"12345678"), method=zipfile.ZIP_STORED)
-    content = archive.read_bytes()
-    archive.write_bytes(content.replace(struct.pack("<LL", 8, 8), struct.pack("<LL", 8, 4)))
-    refused(archive, "damaged")
-
-
-def test_a_zip_that_points_outside_of_itself_is_refused(tmp_path):
-    archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"1"))
-    content = bytearray(archive.read_bytes())
-    offset = content.index(b"PK\x01\x02") + 42
-    content[content.index(b"PK\x05\x06") + 16] += 1  # the list begins a byte later: every place moves by one
-    content[offset : offset + 4] = struct.pack("<L", 0)
-    archive.write_bytes(content)
-    refused(archive, "damaged")
-
-
-def test_a_zip_with_a_wrong_checksum_is_refused(tmp_path):
-    archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"12345678"), method=zipfile.ZIP_STORED)
-    archive.write_bytes(archive.read_bytes().replace(b"12345678", b"12345679"))
-    refused(archive, "CRC")
-
-
-def test_a_gzip_with_a_wrong_checksum_is_refused(tmp_path):
-    archive = make_tar(tmp_path / "evil.tar.gz", (tar_info("a"), b"1" * 5000))
-    content = bytearray(archive.read_bytes())
-    content[-8] ^= 1
-    archive.write_bytes(content)
-    refused(archive, "CRC")
-
-
-@pytest.mark.parametrize("name", ["scans.zip", "scans.tar", "scans.tar.gz", "scans.gz"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.99])
-def test_an_archive_cut_short_is_refused(tmp_path, name, share):
-    archive = tmp_path / name
-    archive.write_bytes(gzip.compress(FILES["data/a/scan 1.nii"])) if name == "scans.gz" else ordinary(archive)
-    content = archive.read_bytes()
-    archive.write_bytes(content[: int(share * len(content))])
-    refused(archive, "damaged")
-
-
-def test_a_tar_cut_between_two_members_is_refused(tmp_path):
-    archive = make_tar(tmp_path / "scans.tar", (tar_info("a"), b"1"), (tar_info("b"), b"2"))
-    archive.write_bytes(archive.read_bytes()[:1024])
-    refused(archive, "its end is missing")
-
-
-def test_a_tar_with_a_broken_header_in_its_middle_is_refused(tmp_path):
-    archive = make_tar(tmp_path / "scans.tar", (tar_info("a"), b"1"), (tar_info("b"), b"2"))
-    content = bytearray(archive.read_bytes())
-    content[1024 + 150] ^= 0xFF  # the second header's checksum
-    archive.write_bytes(content)
-    refused(archive, "broken")
-
-
-def test_a_tar_with_an_endless_header_does_not_fill_the_memory(tmp_path):
-    header = tar_info("x", tarfile.XHDTYPE, size=64 << 20).tobuf(tarfile.USTAR_FORMAT)
-    archive = tmp_path / "evil.tar.gz"
-    archive.write_bytes(gzip.compress(header + bytes(64 << 20)))
-    refused(archive, "a header in it", max_ratio=1e9)
-
-
-@pytest.mark.parametrize("name", ["scans.zip", "scans.tar", "scans.tar.gz", "scans.gz"])
-def test_a_web_page_is_recognized(tmp_path, name):
-    (tmp_path / name).write_bytes(b"<!DOCTYPE html><html>please log in</html>")
-    refused(tmp_path / name, "web page.*login")
-
-
-@pytest.mark.parametrize(("name", "words"), [("scans.rar", "no archive by its name"), ("absent.zip", "fetch it")])
-def test_what_is_no_archive_is_refused(tmp_path, name, words):
-    if name != "absent.zip":
-        (tmp_path / name).write_bytes(b"Rar!")
-    refused(tmp_path / name, words)
 
 
 def test_a_disk_that_is_too_small_is_not_filled(tmp_path, monkeypatch):
@@ -416,10 +234,3 @@ def test_the_second_of_two_processes_waits_and_takes_what_the_first_made(tmp_pat
         assert process.communicate(words)[1] == "" and process.returncode == 0
     assert FILES.items() <= tree(tmp_path / "out").items()
     assert names(tmp_path) == ["out", "scans.zip"]
-
-
-def test_hashes_are_those_of_the_standard(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    found = hashes_of(tmp_path / "abc", quiet=True)
-    assert found.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert found.md5 == "900150983cd24fb0d6963f7d28e17f72"
