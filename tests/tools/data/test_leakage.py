@@ -31,6 +31,7 @@ def test_malcs_20_testing_scans_are_of_15_persons_five_of_them_scanned_twice():
     assert len({persons_of("malc", name) for name in SPLIT["testing"]}) == 15
     for second, first in again.items():
         assert persons_of("malc", second) == persons_of("malc", first)
+        assert int(second) == int(first) + 20  # how the challenge numbered the second visit
 
 
 def test_who_is_in_mindboggle_is_in_malc_too():
