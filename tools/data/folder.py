@@ -131,7 +131,7 @@ def section_findings(scans: Sequence[Scan], sections: dict[str, str], recipe: Re
     for section in sorted(set(filter(None, sections.values()))):
         inside = {scan.name: parts_of(scan, recipe) for scan in scans if sections[scan.name] == section}
         sentences += key_findings(section, inside)
-        if len(inside) < 2:
+        if len(inside) < 2 and section != "training":
             sentences.append(f"{section} has the one scan {next(iter(inside))}, expected two for a pair; add another.")
     return sentences
 

@@ -11,14 +11,15 @@ from common.errors import RegInputError
 from common.preflight import check_image, check_label, findings
 from common.transforms import network_grid
 
-from .brain import Grid
-from .heads import why_not_stripped
+from .brain import Grid, outside_fraction
+from .heads import foreground, why_not_stripped
 
 __all__ = ["ALIGNMENTS", "ANATOMIES", "Recipe", "recipe_findings", "working_grid"]
 
 ANATOMIES = ("brain", "other")
 ALIGNMENTS = ("header", "rigid", "affine")
 MODALITIES = ("auto", "mr", "ct")
+HEAD_OUTSIDE = 0.2  # of what a head shows lies outside of its brain, at least: skull and scalp are twice that
 
 
 class Recipe(NamedTuple):
@@ -141,8 +142,8 @@ def check_template(recipe: Recipe) -> None:
 def check_head_template(recipe: Recipe) -> None:
     """Refuse a head or a mask that cannot be used, and a head without the skull that the scans have."""
     head = check_image(recipe.template_head, 3)
-    check_label(recipe.template_mask, head)
-    if why_not_stripped(head.voxels, head.affine) is None:
+    mask = check_label(recipe.template_mask, head)
+    if outside_fraction(foreground(head.voxels), mask.voxels) < HEAD_OUTSIDE:
         raise RegInputError(
             f"{recipe.template_head} seems to be skull-stripped, expected a head with its skull as the scans have it; "
             "name another template-head."
