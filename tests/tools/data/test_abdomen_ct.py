@@ -11,11 +11,12 @@ from scipy.ndimage import map_coordinates
 
 from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
-from tests.tools.data.challenge_archive import write_archive
+from tests.tools.data.challenge_archive import contents, write_archive
+from tests.tools.data.fetched import fetch_and_prepare
 from tests.tools.data.overlays import take_a_step
 from tools.__main__ import app
 from tools.data import prepared as prepared_module
-from tools.data.abdomen_ct import prepare
+from tools.data.abdomen_ct import SOURCES, prepare
 
 SIZE = (36, 32, 40)
 GRID = np.diag([2.0, 2, 2, 1])
@@ -104,6 +105,10 @@ def test_the_challenges_own_pairs(raw, tmp_path):
 def test_eoirs_overlay_takes_a_training_step_on_it(prepared):
     fixed = take_a_step("abdomen_ct", prepared)["fixed"]
     assert fixed.min() == 0 and 0.4 < fixed[fixed > 0].median() < 0.45  # 40 HU of [-500, 800]
+
+
+def test_the_release_is_fetched_unpacked_and_prepared_by_one_call(raw, prepared, tmp_path):
+    assert contents(fetch_and_prepare(SOURCES[0], raw / "AbdomenCTCT", tmp_path)) == contents(prepared)
 
 
 def test_labels_and_windows_are_told(prepared):

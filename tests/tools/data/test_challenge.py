@@ -12,6 +12,7 @@ import pytest
 from common.datalist import check_datalist, read_datalist, read_header
 from common.errors import RegInputError
 from tests.tools.data.challenge_archive import GRID, brain, contents, write, write_archive, write_lungs
+from tests.tools.data.fetched import fetch_and_prepare
 from tests.tools.data.overlays import take_a_step
 from tools.__main__ import app
 from tools.data import challenge
@@ -244,6 +245,11 @@ def test_the_command_prepares_a_named_archive(lungs, tmp_path, no_sheet):
     result = CliRunner().invoke(app, list(map(str, words)))
     assert result.exit_code == 0 and result.output.strip().endswith("datalist.json")
     assert len(read_datalist(str(tmp_path), "validation")) == 2
+
+
+def test_a_release_is_fetched_unpacked_and_prepared_by_one_call(lungs, prepared, tmp_path, no_sheet):
+    source = next(source for source in SOURCES if source.name == "learn2reg-lung-ct")
+    assert contents(fetch_and_prepare(source, lungs, tmp_path)) == contents(prepared)
 
 
 def test_every_release_says_what_a_person_must_know():

@@ -11,10 +11,11 @@ import pytest
 from common.datalist import read_datalist, read_header
 from common.errors import RegInputError
 from tests.tools.data.challenge_archive import brain, contents, write, write_archive
+from tests.tools.data.fetched import fetch_and_prepare
 from tests.tools.data.overlays import take_a_step
 from tools.__main__ import app
 from tools.data import prepared as prepared_module
-from tools.data.lumir import prepare
+from tools.data.lumir import SOURCES, prepare
 
 SIZE = (20, 24, 22)
 TRAINING = [f"LUMIRMRI_{k:04}_0000" for k in (0, 1, 2, 3364, 3365, 3366)]
@@ -90,6 +91,12 @@ def test_eoirs_overlay_takes_a_training_step_on_it(raw, tmp_path):
     assert stored.get_data_dtype() == np.uint8
     fixed = take_a_step("lumir", tmp_path / "out")["fixed"]
     assert any(fixed.max() == pytest.approx(scan(k).max() / 255) for k in range(3))
+
+
+def test_an_archive_with_the_json_in_it_is_fetched_and_prepared_by_one_call(raw, tmp_path):
+    prepare(str(raw), str(tmp_path / "by_hand"), workers=1)
+    source = SOURCES[0]._replace(files=SOURCES[0].files[:1])
+    assert contents(fetch_and_prepare(source, raw, tmp_path / "fetched")) == contents(tmp_path / "by_hand")
 
 
 def test_labels_that_lack_are_asked_for(raw, tmp_path):

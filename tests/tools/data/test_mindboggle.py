@@ -13,10 +13,11 @@ import pytest
 from common.datalist import check_datalist, read_datalist, read_header
 from common.errors import RegInputError
 from tests.tools.data.challenge_archive import contents
+from tests.tools.data.fetched import fetch_and_prepare
 from tools.__main__ import app
 from tools.data import mindboggle
 from tools.data import prepared as prepared_module
-from tools.data.mindboggle import fit, prepare
+from tools.data.mindboggle import SOURCES, fit, prepare
 from tools.data.mindboggle_layout import DKT, IMAGE_NAME, LABEL_NAME, NAMES, label_names, relabel
 
 SIZE = (24, 30, 26)  # R-L, P-A, I-S: MNI152's axes
@@ -189,6 +190,15 @@ def test_cohorts_that_are_still_packed_are_unpacked_once(raw, tmp_path, no_sheet
     for _ in range(2):
         prepare(str(folder), str(tmp_path / "out"), workers=1, size=OUT)
     assert moving_of(tmp_path / "out") == ["MMRR-21-1", "MMRR-21-2", "MMRR-21-10"]
+
+
+def test_the_release_is_fetched_unpacked_twice_over_and_prepared_by_one_call(raw, prepared, tmp_path, no_sheet):
+    folder = tmp_path / "Mindboggle101_volumes"
+    folder.mkdir()
+    for cohort in raw.iterdir():
+        with tarfile.open(folder / f"{cohort.name}.tar.gz", "w:gz") as archive:
+            archive.add(cohort, cohort.name)
+    assert contents(fetch_and_prepare(SOURCES[0], folder, tmp_path, size=OUT)) == contents(prepared)
 
 
 @pytest.mark.parametrize(
