@@ -40,9 +40,9 @@ def fetch(
 ) -> Path:
     """The path of a file in ``folder``, fetched now unless it is there with the right hash.
 
-    It arrives as ``<name>.part``, which a later call takes up again where it stopped, and gets its name when its hash
-    is right. Where no SHA-256 is published, that of the first download is noted in ``<name>.sha256`` and compared
-    ever after. Two processes may ask for the same file: one fetches it, the other waits.
+    It arrives as ``<name>.part``, which a later call takes up again where it stopped if the server told the version,
+    and gets its name when its hash is right. Where no SHA-256 is published, that of the first download is noted in
+    ``<name>.sha256`` and compared ever after. Two processes may ask for the same file: one fetches it, the other waits.
 
     Args:
         file: what to fetch; a hash that it states is never overruled.
@@ -76,8 +76,8 @@ def fetch(
             part.remove()
             raise RegEnvError(f"{path} could not be written ({error}); free space or choose another folder.") from error
         finally:
-            if not part.size():
-                part.remove()
+            if not part.size() or part.version(file.url) is None:
+                part.remove()  # nothing that a later call could build on
     return path
 
 

@@ -73,7 +73,7 @@ def transfer(
                 if tries >= patience.tries:
                     raise RegEnvError(
                         f"{file.url} could not be fetched in {tries} tries ({trouble}), expected all of it; try again "
-                        f"later: what has arrived is kept."
+                        f"later: what can be resumed is kept."
                     ) from trouble
                 time.sleep(patience.before(tries, trouble.pause_s))
 
