@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import RegEnvError
-from tools.data.archive import COMPLETE
+from tools.data.archive import COMPLETE, create
 
 from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info, tree, unpack
 
@@ -131,6 +131,15 @@ def test_two_members_in_one_place_are_refused(tmp_path, kind, both):
 def test_a_folder_may_be_listed_twice(tmp_path):
     members = [(tar_info("a", tarfile.DIRTYPE), b""), (tar_info("a/b"), b"1"), (tar_info("a", tarfile.DIRTYPE), b"")]
     assert tree(unpack(make_tar(tmp_path / "scans.tar", *members), tmp_path / "out"))["a/b"] == b"1"
+
+
+def test_nothing_that_is_there_is_written_to(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            create(tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == b"mine" and not (tmp_path / "elsewhere").exists()
 
 
 def test_every_finding_is_counted(tmp_path):
