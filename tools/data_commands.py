@@ -244,26 +244,6 @@ def ixi_raw(
 
 
 @prepare.command()
-def ixi_raw(
-    raw: Annotated[str, typer.Option(help="folder of IXI<number>-<site>-<number>-T1.nii.gz, or FreeSurfer's subjects")],
-    out: Out,
-    mask: Annotated[str, typer.Option(help="none (FreeSurfer, stripped scans) or a path with {id} in it")] = "none",
-    template: Annotated[str | None, typer.Option(help="scan to align to; default the first training subject")] = None,
-    spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
-    template_head: TemplateHead = None,
-    template_mask: TemplateMask = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
-) -> None:
-    """IXI's own T1 scans, or FreeSurfer's output of them. License: CC BY-SA 3.0."""
-    from .data.brain_masks import head_template
-    from .data.ixi_raw import prepare
-
-    heads = head_template(template_head, template_mask)
-    print(prepare(raw, out, mask, template, spacing, workers, force, heads))
-
-
-@prepare.command()
 def oasis(
     raw: Annotated[str, typer.Option(help="folder of neurite's OASIS_OAS1_<number>_MR1")],
     out: Out,
