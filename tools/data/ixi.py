@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .align import sheet_rows
 from .ixi_layout import ATLAS, COUNTS, NAMES, NUMBERS, SCORED, find_brains
 from .label_orientation import ASEG
 from .prepared import entry_path, finish_dataset, make_all, pair_entry, subject_entry
 from .source import RemoteFile, Source
-from .transmorph import SIZE, PickledBrain, Release, check_brains, make_job, prepare_brain, sheet_rows
+from .transmorph import SIZE, PickledBrain, Release, check_brains, make_job, prepare_brain
 
 __all__ = ["SOURCES", "prepare"]
 

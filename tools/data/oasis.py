@@ -8,7 +8,7 @@ Images stay as they are: ``aligned_norm``, float in [0, 1] on 160 x 192 x 224 vo
 name the sides, they must agree with the header about left and right.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
@@ -21,8 +21,8 @@ from nibabel.orientations import aff2axcodes, axcodes2ornt, inv_ornt_aff, io_ori
 
 from common.errors import RegInputError
 from common.preflight import AFFINE_ATOL, check_image, check_label, findings, refuse
-from common.report import SheetRow
 
+from .align import sheet_rows
 from .files import save_nifti, sha256
 from .label_orientation import SEG35, label_orientation, reorient
 from .oasis_layout import SPLITS, Scan, Split, find_label_names, find_scans, split_of
@@ -87,7 +87,7 @@ def prepare(
     rows = make_all(prepare_scan, jobs, title="oasis", workers=workers, force=force)
     present = {scan.name for scan in scans}
     content = header(names, labels, split) | sections(parts, present)
-    return finish_dataset(Path(out), rows, sheet_rows(jobs), content)
+    return finish_dataset(Path(out), rows, sheet_rows(jobs, scans[0].name), content)
 
 
 def check_scans(
@@ -184,13 +184,6 @@ def sections(parts: Split, present: set[str]) -> dict[str, list[dict[str, str]]]
     ]
     validation = [pair_entry(*pair) for pair in parts.validation if present.issuperset(pair)]
     return {"training": training} | ({"validation": validation} if validation else {})
-
-
-def sheet_rows(jobs: Sequence[Job]) -> Iterator[SheetRow]:
-    """The prepared scans, each under the first one's outline."""
-    outline = np.asarray(nib.load(jobs[0].output("label")).dataobj) > 0
-    for job in jobs:
-        yield SheetRow(job.name, np.asarray(nib.load(job.output("image")).dataobj), outline, [1.0, 1.0, 1.0], "LIA")
 
 
 SOURCES = (

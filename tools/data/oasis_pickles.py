@@ -16,12 +16,13 @@ from typing import Any
 from common.errors import RegInputError
 from common.preflight import refuse
 
+from .align import sheet_rows
 from .label_orientation import SEG35
 from .oasis import CITATION, LICENSE, TERMS
 from .oasis_layout import SEG35_NAMES
 from .prepared import finish_dataset, make_all, pair_entry, subject_entry
 from .source import RemoteFile, Source
-from .transmorph import SIZE, PickledBrain, Release, check_brains, find_pickles, make_job, prepare_brain, sheet_rows
+from .transmorph import SIZE, PickledBrain, Release, check_brains, find_pickles, make_job, prepare_brain
 
 __all__ = ["SOURCES", "prepare"]
 

@@ -4,18 +4,16 @@ The arrays say nothing of where they lie. Their labels name the sides, which giv
 as published. World zero is put where FreeSurfer puts it, at voxel ``size / 2``, so that all scans share one grid.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from common.errors import RegInputError
 from common.preflight import findings, label_values, refuse
-from common.report import SheetRow
 
 from .brain import LIA_DIRECTION
 from .files import save_nifti, sha256
@@ -24,7 +22,7 @@ from .pickles import read_arrays
 from .prepared import Job
 from .resume import digest
 
-__all__ = ["SIZE", "PickledBrain", "Release", "check_brains", "find_pickles", "make_job", "prepare_brain", "sheet_rows"]
+__all__ = ["SIZE", "PickledBrain", "Release", "check_brains", "find_pickles", "make_job", "prepare_brain"]
 
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
 SIZE = (160, 192, 224)  # voxels, LIA
@@ -143,12 +141,3 @@ def prepare_brain(job: Job) -> dict[str, Any]:
         "labels_found": len(release.scored) - len(missing),
         "labels_missing": " ".join(map(str, missing)),
     }
-
-
-def sheet_rows(jobs: Sequence[Job], reference: str | None = None) -> Iterator[SheetRow]:
-    """The prepared brains, each under its own outline, or under that of the job called ``reference``."""
-    outlines: Mapping[str, Job] = {job.name: job for job in jobs}
-    for job in jobs:
-        image = np.asarray(nib.load(job.output("image")).dataobj)
-        label = nib.load(outlines[reference or job.name].output("label"))
-        yield SheetRow(job.name, image, np.asarray(label.dataobj) > 0, [1.0, 1.0, 1.0], "LIA")
