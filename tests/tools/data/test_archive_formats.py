@@ -63,6 +63,14 @@ def test_a_zip_that_understates_a_size_is_refused(tmp_path):
     refused(archive, "damaged")
 
 
+def test_a_zip_that_overstates_a_size_is_refused(tmp_path):
+    archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"12345678"))
+    content = bytearray(archive.read_bytes())
+    struct.pack_into("<L", content, content.index(b"PK\x01\x02") + 24, 100)  # zipfile alone takes the 8 bytes
+    archive.write_bytes(content)
+    refused(archive, "not the 100 bytes of the list")
+
+
 def test_a_zip_that_points_outside_of_itself_is_refused(tmp_path):
     archive = make_zip(tmp_path / "evil.zip", (info_of("a"), b"1"))
     content = bytearray(archive.read_bytes())
