@@ -1,0 +1,1 @@
+"""Patch FCN: velocities of patches, stage by stage, made smooth by a differential operator (arXiv 2404.04244)."""
