@@ -269,7 +269,10 @@ def test_real_brains_of_freesurfer_get_the_affine_that_their_own_files_have(tmp_
         assert (row["orientation"], row["labels_found"], row["labels_missing"]) == ("LIA", "30", "")
 
 
-@pytest.mark.parametrize("bundle", ["voxelmorph"])
+@pytest.mark.parametrize(
+    "bundle",
+    ["voxelmorph", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lku_net", "symnet", "transmorph"))],
+)
 def test_the_overlay_trains_on_it(prepared, tmp_path, bundle):
     """Of the atlas onto each of the three training subjects, scored on the validation pair."""
     copy = copy_of_bundle(bundle, tmp_path)
