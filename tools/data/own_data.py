@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 INTENSITY = {
-    "mr": "0 to the 99.9th percentile become 0 to 1, clipped",
+    "mr": "the least value and the 99.9th percentile (of the brain, where there is one) become 0 and 1, clipped",
     "ct": "-1000 to 1000 Hounsfield units become 0 to 1, clipped",
 }
 SHEET_SCANS = 500  # that the contact sheet shows; matplotlib needs seconds for every hundred

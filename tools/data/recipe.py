@@ -34,7 +34,7 @@ class Recipe(NamedTuple):
     template_mask: Path | None = None
     """The brain of ``template_head``, on its grid."""
     modality: str = "auto"
-    """Which intensities: "mr" (0 to the 99.9th percentile), "ct" (-1000 to 1000 HU), or each by its own values."""
+    """Which intensities: "mr" (up to the 99.9th percentile), "ct" (-1000 to 1000 HU), or each by its own values."""
     window: tuple[float, float] | None = None
     """Values that become 0 and 1, instead of the modality's."""
     orientation: str | None = None
