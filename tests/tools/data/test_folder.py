@@ -10,6 +10,7 @@ import SimpleITK
 
 from common.datalist import check_datalist, read_datalist, read_header
 from common.errors import RegInputError
+from tests.common.test_brain import phantom_head, raw_head
 from tools.data import prepared as prepared_module
 from tools.data import scan_job
 from tools.data.folder import prepare
@@ -243,8 +244,6 @@ def test_all_scans_come_onto_a_template_by_content(tmp_path, quick):
 
 def test_the_brain_of_a_raw_head_is_found_by_a_template(tmp_path, quick, monkeypatch):
     """The mask against the truth: Dice 0.95 at least, on a head that the template's own was deformed into."""
-    from tests.common.test_brain import phantom_head, raw_head
-
     monkeypatch.setattr(scan_job, "WORKING_MM", 4.0)
     head, affine, inside = phantom_head()
     grid = {"spacing": (4.4, 4.0, 5.0), "size": (48, 58, 42), "turn_deg": 10, "largest_mm": 8.0}
