@@ -4,6 +4,8 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 ANTS := .venv-ants
+# a file of tests stays with one process, whose fixtures it shares; cores are busy with processes, not with threads
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: demo test test-slow test-ants lint bench clean
 
@@ -28,10 +30,10 @@ demo: $(READY)  ## train EOIR on the phantom, evaluate it, register a pair it ne
 	$(RUN) -m monai.bundle run --config_file bundles/eoir/configs/inference.json
 
 test: $(READY)  ## the default tests
-	$(RUN) -m pytest
+	$(TEST)
 
 test-slow: $(READY)  ## what takes longer: packed bundles, whole runs, real scans
-	$(RUN) -m pytest -m 'slow and not gpu'
+	$(TEST) -m 'slow and not gpu'
 
 test-ants: $(ANTS)/.ready  ## what ANTs reads of ours, and we of its
 	$(ANTS)/bin/python -m pytest -m ants
