@@ -1,10 +1,15 @@
 import gzip
+import io
 import stat
 import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
+
+from common.errors import RegInputError
+from tools.data.archive_formats import Bounded
 
 from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info
 
@@ -137,3 +142,12 @@ def test_what_is_no_archive_is_refused(tmp_path, name, words):
     if name != "absent.zip":
         (tmp_path / name).write_bytes(b"Rar!")
     refused(tmp_path / name, words)
+
+
+def test_a_compressed_stream_is_not_read_past_its_limit():
+    stream = Bounded(gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(bytes(5000)))), Path("bomb.gz"), 1000)
+    assert stream.read(1000) == bytes(1000)
+    for step in (lambda: stream.read(1), lambda: stream.seek(1001), lambda: stream.seek(1, io.SEEK_CUR)):
+        with pytest.raises(RegInputError, match="more than 1000 bytes"):
+            step()
+        stream.stream.seek(1000)
