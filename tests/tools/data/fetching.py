@@ -1,7 +1,7 @@
 """What the tests of downloads share: a file, its hashes, and :func:`fetch` against a server on this machine."""
 
 import hashlib
-import os
+import random
 
 import pytest
 
@@ -9,7 +9,7 @@ from tools.data.download import fetch
 from tools.data.source import RemoteFile
 from tools.data.web import Patience
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 QUICK = Patience(connect_s=10.0, read_s=20.0, tries=5, pause_s=0.01)  # a busy machine may take seconds

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import random
 import sys
 from types import ModuleType
 
@@ -10,7 +11,7 @@ from common.errors import RegEnvError, RegInputError
 from tools.data.download import fetch
 from tools.data.source import RemoteFile
 
-CONTENT = os.urandom(50_000)
+CONTENT = random.Random(0).randbytes(50_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 FILE = RemoteFile("scans.zip", "drive:1-VQ", sha256=SHA256)
 
