@@ -88,7 +88,7 @@ def links(name: Annotated[str | None, typer.Argument(help="of `regbundles data l
     """
     from .data.catalog import find_source, sources
     from .data.describe import link_line
-    from .data.links import check_links
+    from .data.fetch.links import check_links
 
     files = [file for source in ([find_source(name)] if name else sources()) for file in source.files]
     answers = check_links(files)

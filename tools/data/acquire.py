@@ -5,10 +5,10 @@ from pathlib import Path
 from common.errors import RegInputError
 from common.files import require_writable
 
-from .archive import extract
 from .describe import prepare_command
-from .download import fetch
-from .hashes import hash_path
+from .fetch.archive import extract
+from .fetch.download import fetch
+from .fetch.hashes import hash_path
 from .source import RemoteFile, Source
 
 __all__ = ["acquire"]

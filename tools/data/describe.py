@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .links import Link
+from .fetch.links import Link
 from .source import RemoteFile, Source
 
 __all__ = ["describe", "link_line", "prepare_command", "table"]

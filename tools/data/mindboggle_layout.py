@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import RegInputError
 from common.preflight import refuse
 
-from .archive import COMPLETE, extract
+from .fetch.archive import COMPLETE, extract
 from .label_orientation import Structures
 
 __all__ = ["DKT", "PROTOCOLS", "Subject", "find_subjects", "label_names", "relabel", "unpack_cohorts"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.data.acquire import acquire
 from tools.data.source import RemoteFile, Source
 
-from .loopback import send, serve
+from .fetch.loopback import send, serve
 
 
 def fetch_and_prepare(source: Source, raw: Path, folder: Path, **options) -> Path:

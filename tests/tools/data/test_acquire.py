@@ -17,7 +17,7 @@ from tools.data import prepared as prepared_module
 from tools.data.acquire import acquire
 from tools.data.source import RemoteFile
 
-from .loopback import send, serve
+from .fetch.loopback import send, serve
 from .test_lung_ct import TWO, contents, zenodo
 
 SOURCE = next(source for source in lung_ct.SOURCES if source.name == "lung-ct")

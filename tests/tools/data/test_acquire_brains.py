@@ -16,7 +16,7 @@ from tools.data.source import RemoteFile
 
 from . import test_ixi, test_ixi_raw, test_oasis
 from .brain_labels import SIZE
-from .loopback import send, serve
+from .fetch.loopback import send, serve
 from .test_oasis_pickles import raw as oasis_pickles_raw  # noqa: F401
 
 TINY = {"partial": True, "workers": 1, "size": SIZE}

@@ -8,12 +8,13 @@ from typer.testing import CliRunner
 
 from common.errors import RegInputError
 from tools.__main__ import app
-from tools.data import catalog, links
+from tools.data import catalog
 from tools.data.catalog import find_source, sources
+from tools.data.fetch import links
 from tools.data.source import RemoteFile
 from tools.data_commands import prepare
 
-from .loopback import send, serve, status
+from .fetch.loopback import send, serve, status
 
 ALL = sources()
 
@@ -63,7 +64,7 @@ def test_the_list_has_a_line_a_source():
 
 
 class TestLinks:
-    """``data links``; how servers are asked is tested with ``tools.data.links``."""
+    """``data links``; how servers are asked is tested with ``tools.data.fetch.links``."""
 
     def ask(self, monkeypatch, server, size):
         file = RemoteFile("a.zip", f"{server.url}/a.zip", size=size)

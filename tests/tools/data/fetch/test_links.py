@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from tools.data.links import check_links
+from tools.data.fetch.links import check_links
+from tools.data.fetch.web import Patience
 from tools.data.source import RemoteFile
-from tools.data.web import Patience
 
 from .loopback import send, serve, status
 

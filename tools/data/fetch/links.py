@@ -9,8 +9,8 @@ from requests import Response, Session
 
 from common.errors import RegInputError
 
+from ..source import RemoteFile
 from .drive import drive_page, is_on_drive
-from .source import RemoteFile
 from .transfer import announced_size, answer_finding
 from .web import Patience, TransientError, ask, new_session
 

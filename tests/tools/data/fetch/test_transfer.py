@@ -156,7 +156,7 @@ def test_a_server_that_never_gives_everything_costs_one_sentence(tmp_path, bad, 
 
 
 def test_a_server_that_goes_on_a_little_each_time_is_followed_to_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("tools.data.transfer.PROGRESS", 20_000)
+    monkeypatch.setattr("tools.data.fetch.transfer.PROGRESS", 20_000)
 
     def little(handler, request):
         start = int(request.headers.get("Range", "bytes=0-")[6:-1])
@@ -171,7 +171,7 @@ def test_a_server_that_goes_on_a_little_each_time_is_followed_to_the_end(tmp_pat
 
 
 def test_a_server_that_always_breaks_off_at_the_same_place_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("tools.data.transfer.PROGRESS", 20_000)
+    monkeypatch.setattr("tools.data.fetch.transfer.PROGRESS", 20_000)
     with serve(half()) as server:
         with pytest.raises(RegEnvError, match="5 tries"):
             get(remote(server), tmp_path)

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from common.errors import RegInputError
-from tools.data.archive import extract
+from tools.data.fetch.archive import extract
 
 FILES = {"data/readme.txt": b"scans\n", "data/a/scan 1.nii": random.Random(0).randbytes(2_500_000), "data/b/empty": b""}
 

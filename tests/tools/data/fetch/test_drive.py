@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from common.errors import RegEnvError, RegInputError
-from tools.data.download import fetch
+from tools.data.fetch.download import fetch
 from tools.data.source import RemoteFile
 
 CONTENT = random.Random(0).randbytes(50_000)

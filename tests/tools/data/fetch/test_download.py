@@ -14,7 +14,7 @@ from tools.data.source import RemoteFile
 from .fetching import CONTENT, MD5, SHA256, get, names, refused, remote
 from .loopback import in_turn, send, serve
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 
 def put(folder, content):
@@ -98,7 +98,7 @@ def test_bytes_are_written_through_no_link(tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from tools.data.download import fetch
+from tools.data.fetch.download import fetch
 from tools.data.source import RemoteFile
 url, folder, size = sys.argv[1:4]
 if len(sys.argv) > 4:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import RegInputError
-from tools.data.archive_formats import Bounded
+from tools.data.fetch.archive_formats import Bounded
 
 from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info
 

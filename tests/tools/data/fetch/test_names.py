@@ -1,6 +1,6 @@
 import pytest
 
-from tools.data.names import folded, name_finding, path_finding, shown
+from tools.data.fetch.names import folded, name_finding, path_finding, shown
 
 
 @pytest.mark.parametrize(

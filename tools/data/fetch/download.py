@@ -13,12 +13,12 @@ from tqdm import tqdm
 from common.errors import RegEnvError, RegError, RegInputError
 from common.files import require_writable
 
+from ..source import RemoteFile
 from .drive import fetch_from_drive, is_on_drive
 from .hashes import hash_finding, hash_path, hashes_of, record, recorded
 from .locks import one_process
 from .names import name_finding, shown
 from .part import Part
-from .source import RemoteFile
 from .transfer import HTML, transfer
 from .web import PATIENCE, Patience, is_web_page
 

@@ -1,8 +1,8 @@
 import pytest
 
 from common.errors import RegEnvError, RegInputError
+from tools.data.fetch.web import Patience, is_web_page
 from tools.data.source import RemoteFile
-from tools.data.web import Patience, is_web_page
 
 from .fetching import CONTENT, QUICK, SHA256, get, refused, remote
 from .loopback import in_turn, send, serve, status

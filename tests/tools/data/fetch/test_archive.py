@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import RegEnvError
-from tools.data.archive import COMPLETE, create
+from tools.data.fetch.archive import COMPLETE, create
 
 from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info, tree, unpack
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("name", ["scans.zip", "scans.tar", "scans.tar.gz", "scans.tgz", "SCANS.ZIP"])
@@ -180,8 +180,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import resource, signal
-from tools.data.archive import extract
-import tools.data.archive as archive
+from tools.data.fetch.archive import extract
+import tools.data.fetch.archive as archive
 if sys.argv[3] == "slow":
     write = archive.write
     def slowly(chunks, target, bar):

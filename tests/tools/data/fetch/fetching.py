@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from tools.data.download import fetch
+from tools.data.fetch.download import fetch
+from tools.data.fetch.web import Patience
 from tools.data.source import RemoteFile
-from tools.data.web import Patience
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

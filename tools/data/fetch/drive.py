@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from common.errors import RegEnvError, first_line
 
+from ..source import RemoteFile
 from .part import Part
-from .source import RemoteFile
 from .transfer import too_large
 from .web import PATIENCE, Patience
 

@@ -16,8 +16,8 @@ from urllib3.exceptions import HTTPError
 
 from common.errors import RegEnvError, RegInputError, first_line
 
+from ..source import RemoteFile
 from .part import Part
-from .source import RemoteFile
 from .web import PATIENCE, Patience, TransientError, ask, new_session
 
 __all__ = ["announced_size", "answer_finding", "too_large", "transfer"]

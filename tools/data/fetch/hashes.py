@@ -9,8 +9,8 @@ from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from .files import save_text
-from .source import RemoteFile
+from ..files import save_text
+from ..source import RemoteFile
 
 __all__ = ["Hashes", "hash_finding", "hash_path", "hashes_of", "record", "recorded", "sha256_of"]
 

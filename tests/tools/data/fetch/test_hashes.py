@@ -1,6 +1,6 @@
 import pytest
 
-from tools.data.hashes import Hashes, hash_finding, hashes_of, record, recorded
+from tools.data.fetch.hashes import Hashes, hash_finding, hashes_of, record, recorded
 from tools.data.source import RemoteFile
 
 ABC = Hashes(

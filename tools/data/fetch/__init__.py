@@ -1,0 +1,1 @@
+"""From a publisher's server to unpacked files: whole, judged before they are used, or not there at all."""
