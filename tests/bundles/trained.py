@@ -11,6 +11,7 @@ from tests.bundles.pairwise import BUNDLES
 
 NETWORKS = {
     "lku_net": {"channels": 4},
+    "patch_fcn": {"channels": [2, 4, 4], "patch_size": 16, "core_size": 8, "patches": 2, "stages_in_use": 1},
     "symnet": {"channels": 2, "integrate_steps": 3},
     "transmorph": {"variant": "tiny"},
     "voxelmorph": {"encoder": [4, 8], "decoder": [8, 8, 4]},

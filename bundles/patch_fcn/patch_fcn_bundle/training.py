@@ -24,7 +24,7 @@ __all__ = ["PatchView", "PrepareStage", "StageByStage", "draw_patches"]
 
 logger = logging.getLogger(__name__)
 
-CANDIDATES = 64  # places that are looked at for one in the foreground, or outside
+CANDIDATES = 1024  # places that are looked at for one in the foreground, or outside
 SAMPLED = 4  # every so many voxels along each axis are what an image is recognized by
 
 
@@ -82,7 +82,8 @@ class PrepareStage(PreparePair):
         if stages == 0:
             return image, pair
         self._forget_other(stages)
-        names = [pair_name(moving, fixed) for moving, fixed in zip(batch["moving"], batch["fixed"], strict=True)]
+        moving, fixed = (batch[role].as_subclass(Tensor) for role in ("moving", "fixed"))
+        names = [pair_name(*images) for images in zip(moving, fixed, strict=True)]
         warped = [self._warped(name, item[None], stages) for name, item in zip(names, image, strict=True)]
         return torch.cat([torch.cat(warped).to(image), pair["fixed"]], dim=1), pair
 
@@ -95,7 +96,7 @@ class PrepareStage(PreparePair):
 
     @torch.no_grad()
     def _warped(self, name: str, image: Tensor, stages: int) -> Tensor:
-        """The moving image (1, 1, *S) of a pair (1, 2, *S), warped; on the CPU where it comes from the cache."""
+        """The moving image (1, 1, *S) of a pair (1, 2, *S), warped; the cache is in the CPU's memory."""
         if name in self._cache:
             return self._cache[name].to(image.device)
         warped = warp(image[:, :1], self.network.register_pair(image, stages, False)[0])
@@ -108,7 +109,8 @@ class PrepareStage(PreparePair):
 
 def pair_name(moving: Tensor, fixed: Tensor) -> str:
     """What tells a pair of images (1, *S) from every other: a hash of some of their voxels."""
-    return fingerprint(*(torch.as_tensor(image)[(..., *[slice(None, None, SAMPLED)] * 3)] for image in (moving, fixed)))
+    sampled = [slice(None, None, SAMPLED)] * (moving.ndim - 1)
+    return fingerprint(*(image[(..., *sampled)] for image in (moving, fixed)))
 
 
 class PatchView(nn.Module):
@@ -175,7 +177,7 @@ def draw_patches(image: Tensor, count: int, patch_size: int, core_size: int) -> 
 
 
 def draw_voxel(mask: Tensor, wanted: bool) -> Tensor:
-    """A random voxel (N,) where ``mask`` (*S) is as wanted, or any if some dozen drawn ones are not."""
+    """A random voxel (N,) where ``mask`` (*S) is as wanted, or any if a thousand drawn ones are not."""
     size = torch.tensor(mask.shape)
     places = (torch.rand(CANDIDATES, len(size)) * size).long()
     found = (mask[tuple(places.to(mask.device).unbind(dim=1))] == wanted).cpu().nonzero()

@@ -79,8 +79,8 @@ def largest_steps(svf: Tensor, step: int) -> tuple[float, float]:
     for axis in (2, 3, 4):
         change = svf.diff(dim=axis).abs().amax(dim=[k for k in range(5) if k != axis])
         seams = torch.arange(len(change)) % step == step - 1
-        on.append(float(change[seams].max()))
-        inside.append(float(change[~seams].max()))
+        on += change[seams].tolist()
+        inside += change[~seams].tolist()
     return max(on), max(inside)
 
 
