@@ -32,6 +32,12 @@ VARIANTS = {
     "SYMNet": Variant("symnet", {"channels": 7}),
     "EOIR 8": Variant("eoir", {"channels": 8}),
     "EOIR 32": Variant("eoir", {"channels": 32}),
+    "Patch FCN light": Variant(
+        "patch_fcn", {"channels": [8, 16, 32, 64, 128], "patch_size": 64, "core_size": 32, "patches": 16}
+    ),
+    "Patch FCN": Variant(
+        "patch_fcn", {"channels": [16, 32, 64, 128, 256], "patch_size": 64, "core_size": 32, "patches": 16}
+    ),
 }
 FAST_LNCC = ("VoxelMorph-1", "VoxelMorph-2", "LKU-Net 8,5", "LKU-Net 16,5", "TransMorph")
 """The five networks of doi:10.20944/preprints202502.2200.v1, Table 1."""
