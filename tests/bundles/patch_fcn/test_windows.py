@@ -29,6 +29,13 @@ class Smooth(nn.Module):
         return F.conv3d(image, self.weight, padding=4)
 
 
+class Average(nn.Module):
+    """A network whose answer is one for the whole window."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[:, :1].mean(dim=(2, 3, 4), keepdim=True).expand(-1, 3, *image.shape[2:])
+
+
 def test_corners_run_through_the_last_axis_first():
     assert [corner_of(i, [1, 2, 3], 8) for i in range(6)] == [
         [0, 0, 0], [0, 0, 8], [0, 0, 16], [0, 8, 0], [0, 8, 8], [0, 8, 16],
@@ -87,23 +94,19 @@ def largest_steps(svf: Tensor, step: int) -> tuple[float, float]:
 @pytest.mark.parametrize("overlap", [False, True])
 def test_seams_do_not_show(overlap):
     """The largest gradient on seams is at most 1.2 times that inside, for a network that sees 4 voxels around."""
-    image = F.avg_pool3d(torch.rand(1, 2, 28, 28, 36, generator=torch.Generator().manual_seed(0)), 5, 1)
+    image = F.avg_pool3d(torch.rand(1, 2, 20, 20, 28, generator=torch.Generator().manual_seed(0)), 5, 1)
     svf = StitchedVelocity(Smooth(), 3, **SMALL, overlap=overlap)(image)
     on, inside = largest_steps(svf, 4 if overlap else 8)
     assert on <= 1.2 * inside
 
 
-def test_blending_removes_the_seams_of_a_network_that_sees_further_than_its_window():
-    """The U-Net's coarse features see the window's faces: tiles jump there, blended windows do not."""
-    network = moving_network(channels=(4, 6, 8, 8, 8))
-    image = F.avg_pool3d(torch.rand(1, 2, 20, 20, 36, generator=torch.Generator().manual_seed(0)), 5, 1)
-    ratios = []
-    with torch.no_grad():
-        for overlap in (False, True):
-            stitched = StitchedVelocity(network, 3, 32, 16, 4, overlap)
-            on, inside = largest_steps(stitched(image), 8 if overlap else 16)
-            ratios.append(on / inside)
-    assert ratios[1] <= 1.2 and ratios[1] < ratios[0]
+def test_blending_removes_the_seams_of_a_network_that_sees_its_whole_window():
+    """Tiles are constant here and jump where they meet; blended windows do not."""
+    image, ratios = torch.rand(1, 2, 16, 16, 24, generator=torch.Generator().manual_seed(0)), []
+    for overlap in (False, True):
+        on, inside = largest_steps(StitchedVelocity(Average(), 3, **SMALL, overlap=overlap)(image), 4 if overlap else 8)
+        ratios.append(on / (inside + 1e-6))
+    assert ratios[0] > 100 and ratios[1] <= 1.2
 
 
 @pytest.mark.parametrize("side", [4, 6, 32])
