@@ -9,9 +9,11 @@ import typer
 
 from common.errors import RegInputError
 
-__all__ = ["Out", "command_line", "decimals", "numbers", "ranges"]
+__all__ = ["Force", "Out", "Workers", "command_line", "decimals", "numbers", "ranges"]
 
 Out = Annotated[str, typer.Option(help="folder to write into")]
+Workers = Annotated[int | None, typer.Option(help="processes; default one a processor")]
+Force = Annotated[bool, typer.Option(help="prepare again what is finished")]
 
 
 def numbers(text: str, separator: str, flag: str) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Out
+from .arguments import Force, Out, Workers
 from .own_data_commands import folder, pairs
 
 __all__ = ["data"]
@@ -16,6 +16,7 @@ data.add_typer(prepare, name="prepare")
 prepare.command()(folder)
 prepare.command()(pairs)
 Name = Annotated[str, typer.Argument(help="of `regbundles data list`")]
+Partial = Annotated[bool, typer.Option(help="accept fewer scans than the release or the split has")]
 TemplateHead = Annotated[str | None, typer.Option(help="whole head of a like contrast, to strip whole heads by")]
 TemplateMask = Annotated[str | None, typer.Option(help="its brain, on its grid")]
 
@@ -107,8 +108,8 @@ def malc(
     split: Annotated[str, typer.Option(help="collection (12, 3, 20), official (15, 20), one-fixed")] = "collection",
     template_head: TemplateHead = None,
     template_mask: TemplateMask = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """MICCAI 2012 Multi-Atlas Labelling Challenge: 35 brains, 134 structures. License: CC BY-NC, yours to accept."""
     from .data.brain_masks import head_template
@@ -124,8 +125,8 @@ def lung_ct(
     raw: Annotated[str, typer.Option(help="folder of the unpacked archive, Learn2Reg's or Zenodo's")],
     out: Out,
     intensity: Annotated[str, typer.Option(help="hounsfield, or stored for files that are not in HU")] = "hounsfield",
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Learn2Reg LungCT, for evaluation: 8 pairs of a patient, 56 of two. License: CC BY 4.0, yours to accept."""
     from .data.lung_ct import prepare
@@ -138,8 +139,8 @@ def learn2reg(
     raw: Annotated[str, typer.Option(help="folder of an unpacked release with its <NAME>_dataset.json")],
     out: Out,
     name: Annotated[str | None, typer.Option(help="of the data set, where the folder holds several")] = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Any Learn2Reg release (LungCT, OASIS, NLST) as its own json pairs it. License: the json's, yours to accept."""
     from .data.challenge import prepare
@@ -158,8 +159,8 @@ def abdomen_ct(
     protocol: Annotated[
         str, typer.Option(help="eoir (20 / 3 / 7 scans at 4 mm) or challenge (its pairs at 2 mm)")
     ] = "eoir",
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Learn2Reg AbdomenCTCT: 30 labelled abdomens, 13 organs. License: the challenge's, yours to accept."""
     from .data.abdomen_ct import prepare
@@ -171,8 +172,8 @@ def abdomen_ct(
 def lumir(
     raw: Annotated[str, typer.Option(help="folder of the unpacked archive and LUMIR_dataset.json")],
     out: Out,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """LUMIR 2024: 3374 unlabelled brains, 10 labelled ones to validate on. License: CC BY 4.0, yours to accept."""
     from .data.lumir import prepare
@@ -184,9 +185,9 @@ def lumir(
 def ixi(
     raw: Annotated[str, typer.Option(help="folder of TransMorph's release: atlas.pkl, Train, Val, Test")],
     out: Out,
-    partial: Annotated[bool, typer.Option(help="accept fewer scans than the release has")] = False,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    partial: Partial = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """IXI, TransMorph's release: an atlas onto 403 / 58 / 115 brains, 30 structures. License: CC BY-SA 3.0."""
     from .data.ixi import prepare
@@ -198,8 +199,8 @@ def ixi(
 def acdc(
     raw: Annotated[str, typer.Option(help="folder of the unpacked archive, patientNNN/ at any depth")],
     out: Out,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """ACDC: 150 hearts at end-diastole and end-systole. License: CC BY-NC-SA, yours to accept."""
     from .data.acdc import prepare
@@ -214,8 +215,8 @@ def mindboggle(
     labels: Annotated[str, typer.Option(help="dkt31 (62 structures), or dkt25 (50, merged)")] = "dkt25",
     fixed: Annotated[str | None, typer.Option(help="the fixed scan of all pairs; see the documentation")] = None,
     flipped: Annotated[str, typer.Option(help="keep or drop scans that lie the wrong way round")] = "keep",
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """Mindboggle-101: 101 labelled brains, for evaluation. License: CC BY and the cohorts' own, yours to accept."""
     from .data.mindboggle import prepare
@@ -232,8 +233,8 @@ def ixi_raw(
     spacing: Annotated[float, typer.Option(help="voxel size in mm, 1 or 2")] = 1.0,
     template_head: TemplateHead = None,
     template_mask: TemplateMask = None,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """IXI's own T1 scans, or FreeSurfer's output of them. License: CC BY-SA 3.0."""
     from .data.brain_masks import head_template
@@ -249,9 +250,9 @@ def oasis(
     out: Out,
     labels: Annotated[str, typer.Option(help="seg35 (structures) or seg4 (tissues)")] = "seg35",
     split: Annotated[str, typer.Option(help="learn2reg (394 / 19 pairs) or patch (182 pairs / 5 pairs)")] = "learn2reg",
-    partial: Annotated[bool, typer.Option(help="accept fewer scans than the split has")] = False,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    partial: Partial = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """neurite-OASIS: 414 stripped, aligned brains. License: OASIS Data Use Agreement, yours to accept."""
     from .data.oasis import prepare
@@ -263,9 +264,9 @@ def oasis(
 def oasis_transmorph(
     raw: Annotated[str, typer.Option(help="folder of TransMorph's pickles: All and Test")],
     out: Out,
-    partial: Annotated[bool, typer.Option(help="accept fewer files than the release has")] = False,
-    workers: Annotated[int | None, typer.Option(help="processes; default one a processor")] = None,
-    force: Annotated[bool, typer.Option(help="prepare again what is finished")] = False,
+    partial: Partial = False,
+    workers: Workers = None,
+    force: Force = False,
 ) -> None:
     """OASIS as TransMorph's pickles: 394 brains, 19 pairs. License: OASIS Data Use Agreement, yours to accept."""
     from .data.oasis_pickles import prepare

@@ -7,7 +7,7 @@ import typer
 
 from common.errors import RegInputError
 
-from .arguments import Out
+from .arguments import Force, Out, Workers
 
 __all__ = ["folder", "pairs"]
 
@@ -30,8 +30,6 @@ Seed = Annotated[int, typer.Option(help="of the choice of subjects")]
 LabelNames = Annotated[Path | None, typer.Option(help="csv, tsv or json: value and name of each label")]
 Name = Annotated[str | None, typer.Option(help="of the data set; default the output folder's")]
 License = Annotated[str, typer.Option(help="of the data, in words, for datalist.json")]
-Workers = Annotated[int | None, typer.Option(help="processes; default one a processor")]
-Force = Annotated[bool, typer.Option(help="prepare again what is finished")]
 
 
 def folder(
