@@ -1,4 +1,5 @@
-"""Structural similarity (SSIM) of two images: the five window means as channels of one grouped convolution per axis.
+"""Structural similarity (SSIM) of two images: the five window means as channels of one grouped convolution per axis,
+or, for volumes on the CPU, the compiled loops of ``ssim_cpu``.
 
 Only windows that lie wholly in the image count, so that no invented voxel outside is a sample.
 """
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import RegInputError
+from .kernels_cpu import usable
 
 __all__ = ["WINDOWS", "SSIMLoss", "ssim"]
 
 WINDOWS = ("gaussian", "box")
+MIN_VOXELS = 32**3  # of a volume, from which on compiled loops are quicker than convolutions
 
 
 def ssim(
@@ -64,9 +67,15 @@ def ssim(
     dtype = torch.promote_types(torch.promote_types(fixed.dtype, warped.dtype), torch.float32)
     f, w = (image.as_subclass(Tensor).to(dtype).flatten(0, 1)[:, None] for image in (fixed, warped))
     weights = weights_1d(window, kernel_size, sigma).to(f)
-    with torch.autocast(f.device.type, enabled=False):
-        means = separable_means(torch.cat((f, w, f * f, w * w, f * w), dim=1), weights)
-    value = similarity(*means.unbind(1), c1=(k1 * data_range) ** 2, c2=(k2 * data_range) ** 2)
+    constants = (k1 * data_range) ** 2, (k2 * data_range) ** 2
+    if f.ndim == 5 and f[0].numel() >= MIN_VOXELS and usable(f, w):
+        from .ssim_cpu import MapOnCPU  # imports numba
+
+        value = MapOnCPU.apply(f[:, 0].contiguous(), w[:, 0].contiguous(), weights, *constants)
+    else:
+        with torch.autocast(f.device.type, enabled=False):
+            means = separable_means(torch.cat((f, w, f * f, w * w, f * w), dim=1), weights)
+        value = similarity(*means.unbind(1), *constants)
     return value.unflatten(0, fixed.shape[:2])
 
 
