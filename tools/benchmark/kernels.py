@@ -11,13 +11,14 @@ from torch import Tensor
 from common.lncc import lncc_mean
 from common.smooth import gaussian_smooth
 from common.spatial import compose, upsample, warp
+from common.ssim import ssim
 
 from ..repository import commit
 from .measuring import apart, copy_bandwidth, device_name, summary, time_once_of, write
 
 __all__ = ["benchmark_kernels"]
 
-OPERATORS = {"compose": 15, "warp": 13, "lncc 5": 3, "lncc 9": 3, "smooth 1": 12}
+OPERATORS = {"compose": 15, "warp": 13, "lncc 5": 3, "lncc 9": 3, "ssim 11": 3, "smooth 1": 12}
 """Floats per voxel that forward and backward move at least, each input read and each output written once a pass."""
 
 
@@ -83,6 +84,7 @@ def case(operator: str, size: tuple[int, ...]) -> tuple[Callable[[Tensor], Tenso
         "compose": (lambda x: compose(x, x), field),
         "warp": (lambda x: warp(image, x), field),
         "lncc": (lambda x: lncc_mean(other, x, int(option[0])), image),
+        "ssim": (lambda x: ssim(other, x, kernel_size=int(option[0])).mean(), image),
         "smooth": (lambda x: gaussian_smooth(x, float(option[0])), field),
     }
     return functions[name]
