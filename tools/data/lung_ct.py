@@ -32,7 +32,7 @@ from .source import RemoteFile, Source
 
 __all__ = ["INTENSITIES", "SOURCES", "prepare"]
 
-LICENSE = "CC BY 4.0 (Zenodo 3835682; a mirror says CC BY-NC); A. Hering, K. Murphy, B. van Ginneken"
+LICENSE = "CC BY 4.0 (Zenodo 3835682), CC BY-NC by a mirror; A. Hering, K. Murphy, B. van Ginneken"
 RECIPE = 1  # goes up when the same input would give other voxels, so that what lies there is made again
 INTENSITIES = {"hounsfield": (-1000.0, 500.0), "stored": (-285.0, 3770.0)}
 """Values that become 0 and 1. "stored" is for archives that are not in Hounsfield units: the range that DeepReg
