@@ -1,13 +1,16 @@
 """`regbundles data prepare folder | pairs`: people's own scans; it parses, ``tools/data`` works."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common.errors import RegInputError
 
 from .arguments import Force, Out, Workers
+
+if TYPE_CHECKING:
+    from .data.recipe import Recipe
 
 __all__ = ["folder", "pairs"]
 
@@ -67,18 +70,9 @@ def folder(
 ) -> None:
     """Your own cohort: scans in any format, labels, masks, landmarks; split by subject."""
     from .data.folder import prepare
-    from .data.recipe import Recipe
 
-    head = Recipe(anatomy, whole_head, template_head, template_mask, modality)
-    recipe = head._replace(
-        window=numbers(window, "--window", 2),
-        orientation=orientation,
-        spacing=spacing_of(spacing),
-        size=whole(numbers(size, "--size", 3)),
-        template=template,
-        align=align,
-        points_space=points_space,
-    )
+    heads, grid = (anatomy, whole_head, template_head, template_mask), (orientation, spacing, size)
+    recipe = recipe_of(heads, (modality, window), grid, template, align, points_space)
     choice = {"validation": validation, "testing": testing, "seed": seed, "pairing": pairing}
     about = {"label_names": label_names, "name": name, "license": license}
     print(prepare(images, out, recipe, **choice, **about, suffix=suffix, dseg=dseg, workers=workers, force=force))
@@ -112,10 +106,28 @@ def pairs(
 ) -> None:
     """Your own pairs: scans in any format, labels, masks, landmarks, each pair on one grid."""
     from .data.pairs import prepare
+
+    heads, grid = (anatomy, whole_head, template_head, template_mask), (orientation, spacing, size)
+    recipe = recipe_of(heads, (modality, window), grid, template, align, points_space)
+    choice = {"validation": validation, "testing": testing, "seed": seed}
+    about = {"label_names": label_names, "name": name, "license": license}
+    print(prepare(pairs, out, recipe, **choice, **about, workers=workers, force=force))
+
+
+def recipe_of(
+    heads: tuple[str, bool, Path | None, Path | None],
+    intensity: tuple[str, str | None],
+    grid: tuple[str | None, str | None, str | None],
+    template: Path | None,
+    align: str | None,
+    points_space: str | None,
+) -> "Recipe":
+    """What the two commands share, read from their texts: modality and window; orientation, spacing and size."""
     from .data.recipe import Recipe
 
-    head = Recipe(anatomy, whole_head, template_head, template_mask, modality)
-    recipe = head._replace(
+    modality, window = intensity
+    orientation, spacing, size = grid
+    return Recipe(*heads, modality)._replace(
         window=numbers(window, "--window", 2),
         orientation=orientation,
         spacing=spacing_of(spacing),
@@ -124,9 +136,6 @@ def pairs(
         align=align,
         points_space=points_space,
     )
-    choice = {"validation": validation, "testing": testing, "seed": seed}
-    about = {"label_names": label_names, "name": name, "license": license}
-    print(prepare(pairs, out, recipe, **choice, **about, workers=workers, force=force))
 
 
 def numbers(text: str | None, flag: str, count: int) -> tuple[float, ...] | None:
