@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from .brain import extract_brain
 from .errors import RegInputError
 from .map_files import read_affine
 from .preflight import check_image, check_label
+from .starts import started_elsewhere
 
 __all__ = ["AlignAffined", "ExtractBraind", "PairInferer"]
 
@@ -100,19 +102,49 @@ class ExtractBraind(Transform):
 
 
 class PairInferer(Inferer):
-    """Asks a network for its ddf and, where it knows a velocity, for the inverse too.
+    """Asks a network for its ddf and, where it knows a velocity, for the inverse too; and again from other starts.
 
     Args:
         inverse: whether to ask for it.
+        check_starts: how many answers from perturbed starts to keep, see :mod:`common.starts`.
+        error_starts: from how many to take the spread; 0 takes none.
+        start_shrink: by how much the images are made smaller for these, for methods that take any resolution.
+
+    Raises:
+        RegInputError: for a number of starts below 0 or a shrink below 1.
     """
 
-    def __init__(self, inverse: bool = True) -> None:
+    def __init__(
+        self, inverse: bool = True, check_starts: int = 0, error_starts: int = 0, start_shrink: float = 1
+    ) -> None:
         super().__init__()
+        counts = (check_starts, error_starts)
+        if min(counts) < 0 or any(int(n) != n for n in counts) or start_shrink < 1:
+            raise RegInputError(
+                f"check_starts is {check_starts}, error_starts {error_starts} and start_shrink {start_shrink}, "
+                "expected whole numbers of starts, 0 for none, and a shrink of 1 or more; correct them."
+            )
         self.inverse = inverse
+        self.check_starts = int(check_starts)
+        self.error_starts = int(error_starts)
+        self.start_shrink = start_shrink
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args, **kwargs) -> Tensor | dict[str, Tensor]:
-        """``network(inputs)`` (B, N, *S), or {"ddf", "inverse"} from its ``with_inverse``."""
+        """``network(inputs)`` (B, N, *S), or what there is of "ddf", "inverse", "starts" (B, K, N, *S), "spread".
+
+        The inverse comes from the network's ``with_inverse``; starts and spread are those of
+        :func:`common.starts.started_elsewhere`.
+        """
+        ask = partial(network, *args, **kwargs)
+        found = self._own(inputs, network, *args, **kwargs)
+        if self.check_starts or self.error_starts:
+            counts = (self.check_starts, self.error_starts, self.start_shrink)
+            found |= started_elsewhere(ask, inputs, found["ddf"], *counts)
+        return found if len(found) > 1 else found["ddf"]
+
+    def _own(self, inputs: Tensor, network: nn.Module, *args, **kwargs) -> dict[str, Tensor]:
+        """The answer to the images as they are, with its inverse where there is one and it was asked for."""
         if not self.inverse or not hasattr(network, "with_inverse"):
-            return network(inputs, *args, **kwargs)
+            return {"ddf": network(inputs, *args, **kwargs)}
         ddf, inverse = network.with_inverse(inputs, *args, **kwargs)
-        return ddf if inverse is None else {"ddf": ddf, "inverse": inverse}
+        return {"ddf": ddf} if inverse is None else {"ddf": ddf, "inverse": inverse}

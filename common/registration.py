@@ -77,15 +77,16 @@ def fields_of(
     """Bring a network's answer onto the user's grids.
 
     Args:
-        pred: ddf (N, *S) in voxels of the network's grid, or {"ddf", "inverse"}: it and its inverse, from which the
-            fixed point iteration on the moving grid starts.
+        pred: ddf (N, *S) in voxels of the network's grid, or {"ddf", "inverse", ...}: it and, where the network knows
+            it, its inverse, from which the fixed point iteration on the moving grid starts.
         network_affine: (N + 1, N + 1) of that grid.
         fixed: grid of the fixed image.
         moving: grid of the moving image.
         initial: (N + 1, N + 1), fixed world to moving world, RAS mm, through which the network saw the moving image.
         inverse: whether to find it.
     """
-    ddf, back = (plain(pred["ddf"]), plain(pred["inverse"])) if isinstance(pred, Mapping) else (plain(pred), None)
+    answer = pred if isinstance(pred, Mapping) else {"ddf": pred}
+    ddf, back = plain(answer["ddf"]), plain(answer["inverse"]) if "inverse" in answer else None
     own = total_displacement_mm(ddf, network_affine, fixed.affine, fixed.size)
     total = own if initial is None else total_displacement_mm(ddf, network_affine, fixed.affine, fixed.size, initial)
     if not inverse:
