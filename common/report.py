@@ -1,8 +1,7 @@
 """Pictures of a registration, and of many prepared scans on one sheet.
 
-Slices are shown as radiologists expect them, whatever the orientation of the arrays: the patient's left on the right,
-anterior up in axial and to the left in sagittal slices, pixels in their true proportions. Figures are made without
-pyplot, so nothing global is touched and threads may draw at once.
+``common.planes`` says how slices lie. Figures are made without pyplot, so nothing global is touched and threads may
+draw at once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,36 +21,15 @@ from torch import Tensor
 from .errors import RegInputError
 from .files import save_atomically
 from .metrics import dice, mean_over_labels, ndv, sdlogj
+from .planes import Plane, display_planes, foreground_center, slice_view, windowed
 
-__all__ = [
-    "Plane",
-    "SheetRow",
-    "contact_sheet",
-    "display_planes",
-    "registration_caption",
-    "registration_figure",
-    "save_figure",
-    "slice_view",
-]
+__all__ = ["SheetRow", "contact_sheet", "registration_caption", "registration_figure", "save_figure"]
 
 FIXED_COLOR, WARPED_COLOR, GRID_COLOR = "#ffb000", "#00d0ff", "#7cfc00"
 GRID_LINES = 28  # along the longest side of the image
 PANEL_IN, MARGIN_IN = 1.7, 0.32  # inches: a panel's width, the space for a line of text
 SHEET_PANEL_IN = 1.7
 FORMATS = (".png", ".pdf", ".svg")
-
-
-class Plane(NamedTuple):
-    """One way to look at an array: ``axis`` is cut across (None in 2-D), ``rows`` run down and ``columns`` right."""
-
-    name: str
-    axis: int | None
-    rows: int
-    columns: int
-    flip_rows: bool = False
-    flip_columns: bool = False
-    left: str = ""
-    """The patient's side at the left edge of the picture."""
 
 
 class SheetRow(NamedTuple):
@@ -104,8 +82,8 @@ def registration_figure(
     planes = display_planes(size, spacing_mm, orientation)
     images = [_array(image) for image in (fixed, moving, warped)]
     labels = [None if label is None else _array(label) for label in (fixed_label, warped_label)]
-    center, field = _foreground_center(images[0]), ddf[0].detach().float().cpu().numpy()
-    gray = _windowed(images)
+    center, field = foreground_center(images[0]), ddf[0].detach().float().cpu().numpy()
+    gray = windowed(images)
     change = [gray[0] - gray[1], gray[0] - gray[2]]
     titles = ("fixed", "moving", "warped", "deformation", "fixed - moving", "fixed - warped")
     figure, axes = _panels(titles, planes, size, spacing_mm)
@@ -190,42 +168,6 @@ def contact_sheet(rows: Iterable[SheetRow], path: str | Path, rows_per_page: int
     return pages
 
 
-def display_planes(size: Sequence[int], spacing_mm: Sequence[float], orientation: str = "RAS") -> list[Plane]:
-    """The planes to show an array in: axial, coronal and sagittal, or the array itself in 2-D.
-
-    Args:
-        size: shape of the array, two or three axes.
-        spacing_mm: voxel size along each array axis.
-        orientation: three letters, one of each of L/R, P/A and I/S, where the array axes point to.
-
-    Raises:
-        RegInputError: if orientation is no such word, or spacing_mm does not fit.
-    """
-    if len(size) not in (2, 3) or len(spacing_mm) != len(size) or min(spacing_mm) <= 0:
-        raise RegInputError(
-            f"spacing_mm is {list(spacing_mm)}, expected a positive number for each axis of {list(size)}."
-        )
-    if len(size) == 2:
-        return [Plane("", None, 0, 1)]
-    at = [next((k for k, letter in enumerate(orientation) if letter in pair), -1) for pair in ("LR", "PA", "IS")]
-    if len(orientation) != 3 or sorted(at) != [0, 1, 2]:
-        raise RegInputError(f'orientation is "{orientation}", expected three letters like "RAS" or "LIA".')
-    side, front, height = at
-    right, anterior, superior = (letter in orientation for letter in "RAS")
-    return [
-        Plane("axial", height, front, side, anterior, right, "R"),
-        Plane("coronal", front, height, side, superior, right, "R"),
-        Plane("sagittal", side, height, front, superior, anterior, "A"),
-    ]
-
-
-def slice_view(volume: np.ndarray, plane: Plane, center: Sequence[int]) -> np.ndarray:
-    """The slice of an array at ``center`` as it is displayed: first row on top, first column left."""
-    image = volume if plane.axis is None else np.moveaxis(volume, plane.axis, 0)[center[plane.axis]]
-    image = image if plane.rows < plane.columns else image.T
-    return image[:: -1 if plane.flip_rows else 1, :: -1 if plane.flip_columns else 1]
-
-
 def _check_pair(fixed: Tensor, moving: Tensor, warped: Tensor, ddf: Tensor, *labels: Tensor | None) -> tuple[int, ...]:
     size = tuple(fixed.shape[2:])
     images = [tuple(image.shape) for image in (fixed, moving, warped, *labels) if image is not None]
@@ -239,25 +181,6 @@ def _check_pair(fixed: Tensor, moving: Tensor, warped: Tensor, ddf: Tensor, *lab
 
 def _array(image: Tensor) -> np.ndarray:
     return image[0, 0].detach().float().cpu().numpy()
-
-
-def _foreground_center(image: np.ndarray) -> list[int]:
-    """Voxel nearest to the centroid of what is brighter than the mean; the middle of a flat image."""
-    inside = image > image.mean()
-    if not inside.any():
-        return [n // 2 for n in image.shape]
-    others = [tuple(k for k in range(image.ndim) if k != axis) for axis in range(image.ndim)]
-    counts = [np.count_nonzero(inside, axis=rest) for rest in others]
-    return [round(np.average(np.arange(len(count)), weights=count)) for count in counts]
-
-
-def _windowed(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Fixed, moving and warped image in [0, 1]; the warped one in the moving one's window."""
-    windows = [np.percentile(image, (1, 99)) for image in images[:2]]
-    return [
-        np.clip((image - low) / (high - low if high > low else 1), 0, 1)
-        for image, (low, high) in zip(images, (*windows, windows[1]), strict=True)
-    ]
 
 
 def _extent_mm(plane: Plane, size: Sequence[int], spacing_mm: Sequence[float]) -> tuple[float, float]:
@@ -383,7 +306,7 @@ def _sheet(rows: Sequence[SheetRow]) -> Figure:
                 "resample the mask."
             )
         planes = display_planes(row.image.shape, row.spacing_mm, row.orientation)
-        center = _foreground_center(row.mask.astype(np.float32))
+        center = foreground_center(row.mask.astype(np.float32))
         window = tuple(np.percentile(row.image, (1, 99)))
         for panel, plane in zip(panels, planes, strict=True):
             panel.set_label(f"{row.name}, {plane.name}")

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_checkpoint
 from common.errors import RegInputError, first_line
-from common.report import display_planes, save_figure, slice_view
+from common.planes import display_planes, slice_view
+from common.report import save_figure
 
 from ..repository import commit
 from .eoir import BUNDLE, Sweep, config_files, size_text, slug, understood
