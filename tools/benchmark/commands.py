@@ -323,6 +323,18 @@ def memory(
 
 
 @benchmark.command()
+def index(
+    out: Out = "results",
+    pairs: Annotated[int, typer.Option(help="made up")] = 10000,
+    runs: Annotated[int, typer.Option(help="times that the page is written and opened")] = 5,
+) -> None:
+    """Seconds until `regbundles report` has written a page over many pairs, and headless Chromium drawn its table."""
+    from .index import benchmark_index
+
+    print(benchmark_index(Path(out), pairs, runs, command_line()))
+
+
+@benchmark.command()
 def linearity(
     weights: Annotated[str, typer.Option(help="model.pt of a trained EOIR")],
     dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,

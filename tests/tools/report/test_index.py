@@ -1,0 +1,69 @@
+import csv
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from common.errors import RegInputError
+from tools.__main__ import app
+from tools.report.index import write_index
+
+from .folders import write_pair
+
+
+def test_the_command_writes_the_page_and_the_table_worst_first(tmp_path):
+    write_pair(tmp_path / "good", verdict="ok", dice=0.9)
+    write_pair(tmp_path / "bad", verdict="failed", reasons=["It folds."])
+    (tmp_path / "metrics.json").write_text("{")
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "2 pairs (1 failed, 1 ok); 1 files or folders left out" in done.output
+    with (tmp_path / "index.csv").open(newline="") as file:
+        assert [row["pair"] for row in csv.DictReader(file)] == ["bad", "good"]
+    text = (tmp_path / "index.html").read_text()
+    assert text.index('"bad"') < text.index('"good"') and "It folds." in text
+
+
+def test_the_page_may_lie_elsewhere(tmp_path):
+    write_pair(tmp_path / "in" / "p", files=("thumbnail.jpg",))
+    write_index(tmp_path / "in", tmp_path / "out" / "page.html")
+    assert '"base":"../in/"' in (tmp_path / "out" / "page.html").read_text()
+    assert (tmp_path / "out" / "page.csv").is_file()
+    assert sorted(os.listdir(tmp_path / "in")) == ["p"]
+
+
+def test_its_own_page_is_replaced_and_a_foreign_one_is_not(tmp_path):
+    write_pair(tmp_path / "p")
+    write_index(tmp_path, tmp_path / "index.html")
+    write_pair(tmp_path / "q")
+    write_index(tmp_path, tmp_path / "index.html")
+    assert '"q"' in (tmp_path / "index.html").read_text()
+    for name in ("index.html", "index.csv"):
+        kept = (tmp_path / name).read_text()
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(RegInputError, match=f"{name} is not from"):
+            write_index(tmp_path, tmp_path / "index.html")
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).write_text(kept)
+
+
+def test_a_failure_leaves_the_old_page_and_nothing_else(tmp_path, monkeypatch):
+    write_pair(tmp_path / "p")
+    write_index(tmp_path, tmp_path / "index.html")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("index.*")}
+    monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError):
+        write_index(tmp_path, tmp_path / "index.html")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("out", ["page.txt", "page", "."])
+def test_the_page_has_to_end_in_html(tmp_path, out):
+    write_pair(tmp_path / "p")
+    with pytest.raises(RegInputError, match=r"ends in \.html"):
+        write_index(tmp_path, tmp_path / out)
+
+
+def test_nothing_is_written_without_a_pair(tmp_path):
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert isinstance(done.exception, RegInputError) and not list(tmp_path.iterdir())

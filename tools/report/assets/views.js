@@ -1,0 +1,112 @@
+// A pair as a row of the table and as a card of the gallery.
+
+const KEY_COLUMNS = ["dice_before", "dice", "tre_mm"]; // what a phone has room for, besides what is sorted by
+
+/** A button that looks closer at a pair; index.js listens. */
+function lookButton(pair, className, ...children) {
+  const button = element("button", className, ...children);
+  button.type = "button";
+  button.dataset.look = String(pair);
+  return button;
+}
+
+/** The small picture of a pair, loaded when it comes near; a word where there is none. */
+function thumbnail(pair) {
+  return picture(addressOf(pair, "thumbnail") ?? addressOf(pair, "picture"), DATA.name[pair]);
+}
+
+function picture(address, name) {
+  const missing = () => element("span", "no-picture", "no picture");
+  if (address === null) return missing();
+  const image = element("img");
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.alt = `Registration ${name}`;
+  image.addEventListener("error", () => image.replaceWith(missing()));
+  image.src = address;
+  return image;
+}
+
+function badge(pair) {
+  const verdict = textOf("verdict", pair);
+  return element("span", `badge ${verdict}`, VERDICT_WORDS[verdict]);
+}
+
+/** The first reason, and how many more there are; the rest is the tooltip. */
+function reasonLine(pair) {
+  const reasons = textOf("reasons", pair);
+  const line = element("span", "reason", reasons[0] ?? "");
+  line.title = reasons.join("\n");
+  if (reasons.length > 1) line.append(` (+${reasons.length - 1})`);
+  return line;
+}
+
+function reportLink(pair) {
+  const address = addressOf(pair, "report");
+  if (address === null) return "";
+  const link = element("a", "report", "report");
+  link.href = address;
+  link.target = "_blank";
+  link.rel = "noopener";
+  return link;
+}
+
+function nameBlock(pair) {
+  const details = element("span", "quiet", imagesOf(pair));
+  details.title = details.textContent;
+  const name = lookButton(pair, "name", DATA.name[pair]);
+  name.title = DATA.name[pair];
+  const method = textOf("method", pair);
+  const last = element("span", "quiet", method ? `${method} ` : "", reportLink(pair));
+  return [name, details, last];
+}
+
+/** A row of the table. */
+function tableRow(pair) {
+  const row = element("tr", "item");
+  row.dataset.pair = String(pair);
+  const look = lookButton(pair, "thumb", thumbnail(pair));
+  look.tabIndex = -1; // the name does the same
+  look.setAttribute("aria-hidden", "true");
+  row.append(
+    element("td", "picture", look),
+    element("td", "pair", element("div", "stack", ...nameBlock(pair))),
+    element("td", "verdict", element("div", "stack", badge(pair), reasonLine(pair))),
+  );
+  for (const column of COLUMNS) {
+    const cell = element("td", KEY_COLUMNS.includes(column.key) ? "number key" : "number", shown(column.values[pair]));
+    cell.dataset.label = column.label;
+    row.append(cell);
+  }
+  return row;
+}
+
+/** A card of the gallery. */
+function galleryCard(pair) {
+  const facts = COLUMNS.filter((column) => KEY_COLUMNS.includes(column.key) || column.key === sort.key)
+    .filter((column) => !Number.isNaN(column.values[pair]))
+    .map((column) => `${column.label} ${shown(column.values[pair])}`);
+  const card = element(
+    "article", "item card",
+    lookButton(pair, "thumb", thumbnail(pair)),
+    element("div", "stack", element("span", "title", DATA.name[pair]),
+      element("span", "facts", badge(pair), ` ${facts.join(" · ")}`), reasonLine(pair)),
+  );
+  card.dataset.pair = String(pair);
+  card.querySelector(".title").title = DATA.name[pair];
+  return card;
+}
+
+/** The table's header: a button a column, by which it is sorted. */
+function tableHead() {
+  const heads = [["", "Picture"], [NAME, "Pair"], [WORST, "Verdict"], ...COLUMNS.map(({ key, label }) => [key, label])];
+  return heads.map(([key, label], k) => {
+    const head = element("th", ["picture", "pair", "verdict"][k] ?? "number");
+    head.scope = "col";
+    head.dataset.key = key;
+    const button = element("button", "", label);
+    button.type = "button";
+    head.append(key ? button : element("span", "sr", label));
+    return head;
+  });
+}

@@ -1,0 +1,79 @@
+"""The numbers that a page over many pairs shows, what they are called, and which pair is worse."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+__all__ = ["KNOWN", "Column", "columns_of", "number", "worst_first"]
+
+ORDER = ("failed", "check", None, "ok")  # of verdicts, the worst first; None: nobody judged
+SIMILARITY_GAIN = "similarity_gain"  # a signal of the self-check: the one measure that needs no labels
+
+
+class Column(NamedTuple):
+    """A number of every pair.
+
+    Attributes:
+        key: as files on disk have it.
+        label: as people read it, unit included.
+        better: "high", "low", or "" where neither is.
+    """
+
+    key: str
+    label: str
+    better: str = ""
+
+
+KNOWN = (
+    Column("dice_before", "Dice before", "high"),
+    Column("dice", "Dice", "high"),
+    Column("dice_linear", "Dice linear", "high"),
+    Column("hd95_mm", "HD95 (mm)", "low"),
+    Column("tre_mm_before", "TRE before (mm)", "low"),
+    Column("tre_mm", "TRE (mm)", "low"),
+    Column("sdlogj", "SDlogJ", "low"),
+    Column("ndv_percent", "NDV (%)", "low"),
+    Column("folded_percent", "Folds (%)", "low"),
+    Column("inverse_residual_mm", "Inverse residual (mm)", "low"),
+    Column("inverse_residual_over_percent", "Inverse above 0.05 mm (%)", "low"),
+    Column("n_missing", "Labels missing", "low"),
+    Column("n_lost", "Labels lost", "low"),
+    Column("seconds", "Seconds, network", "low"),
+    Column("seconds_total", "Seconds, all steps", "low"),
+)
+
+
+def columns_of(numbers: Sequence[Mapping[str, float]]) -> list[Column]:
+    """The columns in which at least one pair has a value: known ones in their order, then signals by name."""
+    found = {key for row in numbers for key in row}
+    known = [column for column in KNOWN if column.key in found]
+    signals = sorted(found - {column.key for column in KNOWN})
+    return known + [Column(key, key.replace("_", " "), "high" if key == SIMILARITY_GAIN else "") for key in signals]
+
+
+def worst_first(verdicts: Sequence[str | None], numbers: Sequence[Mapping[str, float]]) -> list[int]:
+    """Indices of pairs, failed ones first, then those to check, without a verdict, and ok.
+
+    Among equals those come first that are worse than most by their Dice, or by the similarity gain where they have no
+    Dice; those that have neither come last, in the order given.
+    """
+    standing = [standings(numbers, key) for key in (SIMILARITY_GAIN, "dice")]
+    among = {**standing[0], **standing[1]}
+    return sorted(range(len(verdicts)), key=lambda k: (ORDER.index(verdicts[k]), among.get(k, math.inf), k))
+
+
+def standings(numbers: Sequence[Mapping[str, float]], key: str) -> dict[int, float]:
+    """Which part of the pairs with a value has a smaller one, by the pair's index."""
+    values = sorted((row[key], k) for k, row in enumerate(numbers) if key in row)
+    return {k: rank / len(values) for rank, (_, k) in enumerate(values)}
+
+
+def number(value: object) -> float | None:
+    """A number of JSON or of csv; None for what is none, or NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(found) else found

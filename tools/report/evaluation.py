@@ -1,0 +1,74 @@
+"""The rows of `pairs.csv`, which `regbundles evaluate` writes: joined with the folders of their registrations."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from common.errors import first_line
+
+from .columns import KNOWN, number
+from .pair import Gathered, LeftOut, Pair, printable
+
+__all__ = ["ROWS", "add_rows"]
+
+ROWS = "pairs.csv"
+NEEDED = ("method", "pair", "fixed", "moving")
+SAME = {"folds_percent": "folded_percent"}  # as metrics.json calls it
+
+
+def add_rows(path: Path, place: str, found: Gathered) -> None:
+    """Put a table's scores to the pairs whose folders are ``.../<method>/<pair>`` below it; make pairs of other rows.
+
+    The table's scores stand before those of `metrics.json`: they are made by one rule for all methods.
+
+    Args:
+        path: of the table.
+        place: its folder, relative, with slashes.
+        found: the pairs that have folders; what is added to.
+    """
+    where = printable(path.name if place == "." else f"{place}/{path.name}")
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return
+    except (OSError, csv.Error) as error:
+        found.left_out.append(LeftOut(where, f"could not be read: {first_line(error)}"))
+        return
+    if not rows or any(not isinstance(rows[0].get(key), str) for key in NEEDED):
+        found.left_out.append(LeftOut(where, "says nothing of registrations"))
+        return
+    folders = by_row(place, found.pairs)
+    for row in rows:
+        if row["method"] and row["pair"]:
+            join(row, folders.get((row["method"], row["pair"]), []), place, found)
+
+
+def by_row(place: str, pairs: Iterable[Pair]) -> dict[tuple[str, str], list[Pair]]:
+    """Pairs of folders below a table's own, by the last two names of their paths: method and pair."""
+    above = PurePosixPath(place).parts
+    found = defaultdict(list)
+    for pair in pairs:
+        parts = PurePosixPath(pair.folder or "").parts
+        if len(parts) >= len(above) + 2 and parts[: len(above)] == above:
+            found[parts[-2], parts[-1]].append(pair)
+    return found
+
+
+def join(row: Mapping[str, str], pairs: list[Pair], place: str, found: Gathered) -> None:
+    """One row of the table."""
+    if not pairs:
+        name = PurePosixPath(place, row["method"], row["pair"]).as_posix()
+        pairs = [Pair(printable(name), None, *(printable(row[key] or "") for key in ("fixed", "moving")))]
+        found.pairs += pairs
+    for pair in pairs:
+        pair.method = printable(row["method"])
+        pair.numbers |= scores_of(row)
+
+
+def scores_of(row: Mapping[str, str]) -> dict[str, float]:
+    """The known columns of a row, by the names that `metrics.json` has for them."""
+    known = {column.key for column in KNOWN}
+    named = {SAME.get(key, key): number(value) for key, value in row.items()}
+    return {key: value for key, value in named.items() if key in known and value is not None}
