@@ -9,6 +9,7 @@ import csv
 import os
 import re
 import resource
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +31,10 @@ __all__ = ["METHODS", "Method", "Terms", "benchmark_accuracy", "methods_of"]
 
 FOREVER = 10**6
 """Epochs; the time ends a training before."""
+TRIAL_STEPS = 8
+"""Of each stage, to see how many of them fit into the time; a network in stages has epochs of that many."""
 START = "as prepared"
-TRAINED = ("VoxelMorph-1", "VoxelMorph-2", "LKU-Net 8,5", "TransMorph", "SYMNet", "EOIR 8")
+TRAINED = ("VoxelMorph-1", "VoxelMorph-2", "LKU-Net 8,5", "TransMorph", "SYMNet", "EOIR 8", "Patch FCN small")
 OPTIMISED = {"SVF": Variant("svf", {}), "NCF": Variant("ncf", {})}
 METHODS = (START, *OPTIMISED, *TRAINED)
 SMOOTHNESS = {"SVF": "divergence_weight", **dict.fromkeys(VARIANTS, "smooth_weight")}
@@ -147,7 +150,7 @@ def rows_of(method: Method, terms: Terms, folder: Path) -> list[dict[str, str | 
 def train(method: Method, terms: Terms, folder: str) -> dict[str, float]:
     """Train until the time is over; weights go to ``folder/models``. Alters the process's settings."""
     torch.set_num_threads(terms.threads)
-    workflow = training_of(method, terms, folder)
+    workflow = training_of(method, terms, folder, **stage_lengths(method, terms, folder))
     trainer = workflow.parser.get_parsed_content("train::trainer")
     evaluator = workflow.parser.get_parsed_content("validate::evaluator")
     before = start_memory(terms.device)
@@ -166,7 +169,25 @@ def train(method: Method, terms: Terms, folder: str) -> dict[str, float]:
     }
 
 
-def training_of(method: Method, terms: Terms, folder: str) -> ConfigWorkflow:
+def stage_lengths(method: Method, terms: Terms, folder: str) -> dict[str, int]:
+    """Values with which the stages of a network that is trained in stages are equally many steps and fill the time.
+
+    Some steps of each stage are tried for that, which the training does not count. Later stages cost more: they ask the
+    earlier ones for every pair.
+    """
+    train = config_of(method, "train.json")
+    if "stages" not in train:
+        return {}
+    lengths = {"steps_per_epoch": TRIAL_STEPS, "stage_epochs": 1}
+    trial = training_of(method, terms, str(Path(folder, "trial")), **lengths, max_epochs=train["stages"])
+    trainer, ticks = trial.parser.get_parsed_content("train::trainer"), []
+    for event in (Events.STARTED, Events.EPOCH_COMPLETED):
+        trainer.add_event_handler(event, lambda: ticks.append(time.perf_counter()))
+    understood(trainer.run)
+    return {**lengths, "stage_epochs": max(1, int(60 * terms.minutes / (ticks[-1] - ticks[0])))}
+
+
+def training_of(method: Method, terms: Terms, folder: str, **lengths: int) -> ConfigWorkflow:
     """The bundle's training on the shared terms, without validation on its way."""
     bundle = REPOSITORY / "bundles" / method.variant.bundle
     overrides: dict[str, Any] = {
@@ -182,11 +203,12 @@ def training_of(method: Method, terms: Terms, folder: str) -> ConfigWorkflow:
         "val_interval": FOREVER,
         "checkpoint_interval": FOREVER,
         **method.variant.settings,
+        **lengths,
     }
     if terms.roi_size is not None:
         crop = {"_target_": "CenterSpatialCropd", "keys": "@subject_keys", "roi_size": list(terms.roi_size)}
         overrides["train::preprocessing::transforms"] = [
-            *transforms_of(bundle),
+            *config_of(method, "train.json").get()["train"]["preprocessing"]["transforms"],
             {**crop, "allow_missing_keys": True},
         ]
     workflow = ConfigWorkflow(
@@ -196,11 +218,11 @@ def training_of(method: Method, terms: Terms, folder: str) -> ConfigWorkflow:
     return workflow
 
 
-def transforms_of(bundle: Path) -> list[dict]:
-    """The preprocessing of ``train.json`` as it is written."""
+def config_of(method: Method, name: str) -> ConfigParser:
+    """One of the bundle's configurations, as it is written."""
     parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "train.json"))
-    return parser.get()["train"]["preprocessing"]["transforms"]
+    parser.read_config(str(REPOSITORY / "bundles" / method.variant.bundle / "configs" / name))
+    return parser
 
 
 def score(method: Method, terms: Terms, folder: str) -> list[dict[str, str | float]]:
@@ -227,9 +249,10 @@ def source_of(method: Method, terms: Terms, folder: Path) -> tuple[str, dict[str
     """What ``regbundles evaluate`` takes as the method's source, and its values by id."""
     if method.name == START:
         return "none", {}
-    values = {**method.variant.settings, "device": terms.device}
+    inference = config_of(method, "inference.json")
+    known = {key: value for key, value in method.variant.settings.items() if key in inference}  # the rest is training's
+    values = {**known, "device": terms.device}
     if method.name in VARIANTS:
-        values.pop("smooth_weight", None)  # a training's alone
         values["ckpt_path"] = str((folder / "models" / "last.pt").absolute())
     return str(REPOSITORY / "bundles" / method.variant.bundle), values
 

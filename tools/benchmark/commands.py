@@ -93,6 +93,23 @@ def network(
 
 
 @benchmark.command()
+def windows(
+    out: Out = "results",
+    sizes: Annotated[str, typer.Option(help="grids")] = "160x160x160,256x256x256,384x384x384",
+    in_flight: Annotated[str, typer.Option(help="windows that pass the network at once")] = "4,16",
+    network: Annotated[str, typer.Option(help="a network of patch_fcn's")] = "Patch FCN light",
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Peak memory of a network of windows over whole volumes, by size and by windows in flight."""
+    from .windows import benchmark_windows
+
+    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_windows(Path(out), grids, numbers(in_flight, ",", "--in-flight"), network, **stack))
+
+
+@benchmark.command()
 def accuracy(
     dataset_dir: Annotated[str, typer.Option(help="prepared data set whose test pairs have labels")],
     work: Annotated[str, typer.Option(help="folder for weights and registrations, kept")],

@@ -23,8 +23,13 @@ class Variant(NamedTuple):
     """Values of its configurations, by id."""
 
 
+VOXELMORPH_1 = {"encoder": [8, 32, 32, 32], "decoder": [32, 32, 32, 32, 32, 8, 8]}
+PATCH_LIGHT = {"channels": [8, 16, 32, 64, 128]}
 VARIANTS = {
-    "VoxelMorph-1": Variant("voxelmorph", {"encoder": [8, 32, 32, 32], "decoder": [32, 32, 32, 32, 32, 8, 8]}),
+    "VoxelMorph-1": Variant("voxelmorph", VOXELMORPH_1),
+    "VoxelMorph-1 diffeomorphic": Variant(
+        "voxelmorph", {**VOXELMORPH_1, "integrate_steps": 7, "half_resolution": True}
+    ),
     "VoxelMorph-2": Variant("voxelmorph", {"encoder": [16, 32, 32, 32], "decoder": [32, 32, 32, 32, 32, 16, 16]}),
     "LKU-Net 8,5": Variant("lku_net", {"channels": 8}),
     "LKU-Net 16,5": Variant("lku_net", {"channels": 16}),
@@ -32,9 +37,8 @@ VARIANTS = {
     "SYMNet": Variant("symnet", {"channels": 7}),
     "EOIR 8": Variant("eoir", {"channels": 8}),
     "EOIR 32": Variant("eoir", {"channels": 32}),
-    "Patch FCN light": Variant(
-        "patch_fcn", {"channels": [8, 16, 32, 64, 128], "patch_size": 64, "core_size": 32, "patches": 16}
-    ),
+    "Patch FCN small": Variant("patch_fcn", {**PATCH_LIGHT, "patch_size": 48, "core_size": 32, "patches": 4}),
+    "Patch FCN light": Variant("patch_fcn", {**PATCH_LIGHT, "patch_size": 64, "core_size": 32, "patches": 16}),
     "Patch FCN": Variant(
         "patch_fcn", {"channels": [16, 32, 64, 128, 256], "patch_size": 64, "core_size": 32, "patches": 16}
     ),

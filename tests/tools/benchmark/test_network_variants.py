@@ -9,6 +9,7 @@ from tools.benchmark.network_variants import FAST_LNCC, VARIANTS, check_request,
 
 PUBLISHED = {  # without LKU-Net's second head, which its release defines and never uses
     "VoxelMorph-1": 274_387,
+    "VoxelMorph-1 diffeomorphic": 274_387,  # integrating has none
     "VoxelMorph-2": 301_411,
     "LKU-Net 8,5": 2_086_342,
     "LKU-Net 16,5": 8_339_702,
@@ -16,7 +17,8 @@ PUBLISHED = {  # without LKU-Net's second head, which its release defines and ne
     "SYMNet": 862_351,
     "EOIR 8": 111_208,
     "EOIR 32": 909_232,
-    "Patch FCN light": 3 * 1_089_823,  # its paper publishes none: counted by hand, layer by layer
+    "Patch FCN small": 3 * 1_089_823,  # its paper publishes none: counted by hand, layer by layer
+    "Patch FCN light": 3 * 1_089_823,
     "Patch FCN": 3 * 4_290_351,
 }
 
