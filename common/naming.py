@@ -5,7 +5,7 @@ No name has a character, an ending, a word or a length that Linux, macOS or Wind
 Source: Brain Imaging Data Structure, entities and their order, common derivatives (bids-specification.readthedocs.io);
 transforms as its extension proposal 14 and fMRIPrep have them: ``from-<moving>_to-<fixed>`` resamples an image of the
 first onto the grid of the second.
-Differs: ``jacobian``, ``points``, ``metrics`` and ``figure`` are suffixes of our own; and the files of a pair share one
+Differs: ``jacobian``, ``error``, ``points``, ``metrics`` and ``figure`` are suffixes of our own; and the files of a pair share one
 folder, where BIDS has one a subject, so that a pair is there as a whole or not at all.
 """
 
@@ -43,6 +43,7 @@ class Names:
     displacement: str = "displacement.nii.gz"
     inverse_displacement: str = "inverse_displacement.nii.gz"
     jacobian: str = "jacobian.nii.gz"
+    error: str = "error.nii.gz"
     points: str = "points.csv"
     metrics: str = "metrics.json"
     picture: str = "registration.png"
@@ -182,6 +183,7 @@ def bids_names(folder: str, moving: BidsName, space: str) -> Names:
         displacement=written(forward, "xfm", "nii.gz"),
         inverse_displacement=written(backward, "xfm", "nii.gz"),
         jacobian=written(there, "jacobian", "nii.gz"),
+        error=written(there, "error", "nii.gz"),
         points=written({**moving.entities, **warped}, "points", "csv"),  # they lie in the moving image's space
         metrics=written({**there, **registration}, "metrics", "json"),
         picture=written({**there, **registration}, "figure", "png"),
