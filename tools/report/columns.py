@@ -7,6 +7,7 @@ from typing import NamedTuple
 __all__ = ["KNOWN", "Column", "columns_of", "number", "worst_first"]
 
 ORDER = ("failed", "check", None, "ok")  # of verdicts, the worst first; None: nobody judged
+UNITS = {"_mm": " (mm)", "_percent": " (%)"}
 SIMILARITY_GAIN = "similarity_gain"  # a signal of the self-check: the one measure that needs no labels
 
 
@@ -34,8 +35,8 @@ KNOWN = (
     Column("sdlogj", "SDlogJ", "low"),
     Column("ndv_percent", "NDV (%)", "low"),
     Column("folded_percent", "Folds (%)", "low"),
-    Column("inverse_residual_mm", "Inverse residual (mm)", "low"),
-    Column("inverse_residual_over_percent", "Inverse above 0.05 mm (%)", "low"),
+    Column("inverse_residual_mm", "Inverse (mm)", "low"),
+    Column("inverse_residual_over_percent", "Inverse > 0.05 mm (%)", "low"),
     Column("n_missing", "Labels missing", "low"),
     Column("n_lost", "Labels lost", "low"),
     Column("seconds", "Seconds, network", "low"),
@@ -48,7 +49,14 @@ def columns_of(numbers: Sequence[Mapping[str, float]]) -> list[Column]:
     found = {key for row in numbers for key in row}
     known = [column for column in KNOWN if column.key in found]
     signals = sorted(found - {column.key for column in KNOWN})
-    return known + [Column(key, key.replace("_", " "), "high" if key == SIMILARITY_GAIN else "") for key in signals]
+    return known + [Column(key, label(key), "high" if key == SIMILARITY_GAIN else "") for key in signals]
+
+
+def label(key: str) -> str:
+    """A signal's name as people read it: ``inverse_consistency_mm`` as "Inverse consistency (mm)"."""
+    ending = next((ending for ending in UNITS if key.endswith(ending)), "")
+    words = key.removesuffix(ending).replace("_", " ")
+    return words[:1].upper() + words[1:] + UNITS.get(ending, "")
 
 
 def worst_first(verdicts: Sequence[str | None], numbers: Sequence[Mapping[str, float]]) -> list[int]:

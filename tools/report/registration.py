@@ -15,7 +15,7 @@ __all__ = ["METRICS", "add_registration"]
 METRICS = "metrics.json"
 LARGEST = 2**24  # bytes; no registration says more of itself
 FILES = {"report": ("report.html",), "thumbnail": ("thumbnail.jpg",), "picture": ("registration.png", "figure.png")}
-NO_SCORES = ("fixed", "moving", "verdict", "fingerprint")
+NO_SCORES = ("fixed", "moving", "verdict", "reasons", "signals", "seconds_by_step", "settings", "fingerprint", "files")
 
 
 def add_registration(path: Path, place: str, files: Sequence[str], found: Gathered) -> None:

@@ -25,7 +25,7 @@ def write_table(path: Path, pairs: Sequence[Pair], root: Path, beside: Path) -> 
     """
     columns = [column.key for column in columns_of([pair.numbers for pair in pairs])]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)
         writer.writerow([text_cell(name) for name in (*START, *columns)])
         for pair in pairs:
             folder = None if pair.folder is None else os.path.join(root, pair.folder)

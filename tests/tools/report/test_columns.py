@@ -2,16 +2,24 @@ import math
 
 import pytest
 
-from tools.report.columns import columns_of, number, worst_first
+from tools.report.columns import columns_of, label, number, worst_first
 
 
 def test_columns_are_those_with_a_value_known_ones_first():
     found = columns_of([{"seconds": 1.0, "z_signal": 2.0}, {"dice": 0.5, "similarity_gain": 0.1}])
     assert [column.key for column in found] == ["dice", "seconds", "similarity_gain", "z_signal"]
-    assert [column.label for column in found][2:] == ["similarity gain", "z signal"]
+    assert [column.label for column in found][2:] == ["Similarity gain", "Z signal"]
     assert {column.key: column.better for column in found} == {
         "dice": "high", "seconds": "low", "similarity_gain": "high", "z_signal": ""
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("shift_mm", "Shift (mm)"), ("overlap_percent", "Overlap (%)"), ("gain", "Gain"), ("", ""), ("_mm", " (mm)")],
+)
+def test_a_signals_unit_stands_in_brackets(key, expected):
+    assert label(key) == expected
 
 
 def test_failed_pairs_come_first_then_check_then_unjudged_then_ok():

@@ -111,8 +111,12 @@ function listenToControls() {
     at("search").value = "";
     refresh();
   });
-  at("as-table").addEventListener("click", () => setView("table"));
-  at("as-gallery").addEventListener("click", () => setView("gallery"));
+  for (const name of ["table", "gallery"]) {
+    at(`as-${name}`).addEventListener("click", () => {
+      setView(name);
+      pane.focus(); // the keys that follow are meant for the pairs
+    });
+  }
   at("distributions").addEventListener("toggle", showHistograms);
 }
 

@@ -12,12 +12,15 @@ function lookAt(position) {
   looked = Math.max(0, Math.min(position, order.length - 1));
   const pair = order[looked];
   document.getElementById("look-name").textContent = DATA.name[pair];
-  document.getElementById("look-position").textContent = `${looked + 1} of ${order.length}`;
+  document.getElementById("look-position").textContent = `${(looked + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
   document.getElementById("look-previous").disabled = looked === 0;
   document.getElementById("look-next").disabled = looked === order.length - 1;
   document.getElementById("look-picture").replaceChildren(picture(largest(pair), DATA.name[pair]));
   document.getElementById("look-facts").replaceChildren(...facts(pair));
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) {
+    dialog.showModal();
+    document.getElementById("look-next").focus();
+  }
   preload(looked + 1);
   preload(looked - 1);
 }

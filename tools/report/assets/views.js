@@ -81,16 +81,25 @@ function tableRow(pair) {
   return row;
 }
 
+/** "Dice 0.52 → 0.79 · TRE 3.10 → 1.20 mm", and what is sorted by. */
+function cardFacts(pair) {
+  const value = (key) => COLUMNS.find((column) => column.key === key)?.values[pair] ?? NaN;
+  const change = (name, key, unit) => {
+    const values = [value(`${key}_before`), value(key)].filter((number) => !Number.isNaN(number));
+    return values.length > 0 ? `${name} ${values.map(shown).join(" → ")}${unit}` : "";
+  };
+  const sorted = COLUMNS.find((column) => column.key === sort.key && !/^(dice|tre_mm)(_before)?$/.test(column.key));
+  const last = sorted ? `${sorted.label} ${shown(sorted.values[pair])}` : "";
+  return [last, change("Dice", "dice", ""), change("TRE", "tre_mm", " mm")].filter(Boolean).join(" · ");
+}
+
 /** A card of the gallery. */
 function galleryCard(pair) {
-  const facts = COLUMNS.filter((column) => KEY_COLUMNS.includes(column.key) || column.key === sort.key)
-    .filter((column) => !Number.isNaN(column.values[pair]))
-    .map((column) => `${column.label} ${shown(column.values[pair])}`);
   const card = element(
     "article", "item card",
     lookButton(pair, "thumb", thumbnail(pair)),
     element("div", "stack", element("span", "title", DATA.name[pair]),
-      element("span", "facts", badge(pair), ` ${facts.join(" · ")}`), reasonLine(pair)),
+      element("span", "facts", badge(pair), ` ${cardFacts(pair)}`), reasonLine(pair)),
   );
   card.dataset.pair = String(pair);
   card.querySelector(".title").title = DATA.name[pair];
