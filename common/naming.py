@@ -5,8 +5,8 @@ No name has a character, an ending, a word or a length that Linux, macOS or Wind
 Source: Brain Imaging Data Structure, entities and their order, common derivatives (bids-specification.readthedocs.io);
 transforms as its extension proposal 14 and fMRIPrep have them: ``from-<moving>_to-<fixed>`` resamples an image of the
 first onto the grid of the second.
-Differs: ``jacobian``, ``error``, ``points``, ``metrics`` and ``figure`` are suffixes of our own; and the files of a pair share one
-folder, where BIDS has one a subject, so that a pair is there as a whole or not at all.
+Differs: ``jacobian``, ``error``, ``points``, ``metrics`` and ``figure`` are suffixes of our own; and the files of a
+pair share one folder, where BIDS has one a subject, so that a pair is there as a whole or not at all.
 """
 
 import hashlib

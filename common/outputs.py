@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from monai.transforms import Transform
 from torch import Tensor
 
+from .error_map import error_on
 from .errors import RegInputError
 from .files import whole_folder
 from .fingerprint import file_fingerprint
@@ -42,6 +43,7 @@ class SaveRegistrationd(Transform):
     * ``transform.h5``: the same as an ITK composite, the initial alignment and the rest apart;
     * ``inverse_displacement.nii.gz``: the way back, on the moving grid;
     * ``jacobian.nii.gz``: the determinant of the Jacobian on the fixed grid;
+    * ``error.nii.gz``: how far off it may be, in mm, where "pred" has a spread, see ``common.error_map``;
     * ``warped_label.nii.gz``, ``points.csv`` and ``also_<name>.nii.gz``: what came along;
     * ``registration.png``: what to look at; ``metrics.json``: scores, folds, the inverse's residual, the fingerprint.
 
@@ -158,7 +160,8 @@ class SaveRegistrationd(Transform):
         self._present(pair)
         target = self.folder_of(pair)
         with whole_folder(target) as folder:
-            scores = self._write(folder, names, fields, paths)
+            error = write_error(folder / names.error, data, fields.fixed, paths["fixed"])
+            scores = self._write(folder, names, fields, paths) | error
             files = sorted({path.name for path in folder.iterdir()} | {names.metrics})
             row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores}
             row |= {} if self.seconds is None else {"seconds": self.seconds}
@@ -237,6 +240,16 @@ class SaveRegistrationd(Transform):
         before = points.mm @ start[:-1, :-1].T + start[:-1, -1]
         errors = {"tre_mm_before": before, "tre_mm": moved}
         return {key: float(np.linalg.norm(found - partners, axis=1).mean()) for key, found in errors.items()}
+
+
+def write_error(path: Path, data: Mapping, grid: Grid, fixed: Path) -> dict[str, float]:
+    """Write the map of the error if a spread is known; its median where the fixed image is brighter than its mean."""
+    if not isinstance(data["pred"], Mapping) or "spread" not in data["pred"]:
+        return {}
+    voxels, _ = read_volume(fixed, len(grid.size))
+    limit_mm = error_on(data, grid)
+    save_nifti(nib.Nifti1Image(limit_mm[0, 0].numpy(), open_volume(fixed).affine), path)
+    return {"error_limit_mm": float(limit_mm[voxels >= voxels.mean()].median())}
 
 
 def matching(points: Points, fixed: Points, paths: Mapping[str, Path]) -> np.ndarray:
