@@ -7,6 +7,7 @@ from tools.report.index import write_index
 
 ODD = ("a b", "per%20cent", "ha#sh", "que?ry", "<script>alert(1)<_script>", "né-日本", "c:d", '"q"&\'')
 ROW = "#rows .item"
+WIDTHS = "() => Promise.all([...document.images].map((image) => image.decode().then(() => image.naturalWidth)))"
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_pictures_are_the_thumbnail_else_the_large_one_else_a_word(cohort, open_
     assert sources == {
         "p3": ["p3/thumbnail.jpg"], "p1": ["p1/thumbnail.jpg"], "p10": [], "p2": ["p2/registration.png"]
     }  # fmt: skip
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth === 48)")
+    assert set(page.evaluate(WIDTHS)) == {48}
     assert page.inner_text(f'{ROW}[data-pair="2"] .no-picture') == "no picture"
     links = page.locator(f"{ROW} a.report").evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert links == ["p3/report.html", "p1/report.html"]
@@ -153,7 +154,7 @@ def test_odd_names_are_shown_and_reached(tmp_path, open_page):
     page = open_page(tmp_path / "index.html")
     page.click('th[data-key="name"] button')
     assert sorted(shown(page)) == sorted(ODD)
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth === 48)")
+    assert set(page.evaluate(WIDTHS)) == {48}
     assert page.locator(f"{ROW} img").count() == len(ODD)
     links = page.locator(f"{ROW} a.report").evaluate_all("all => all.map(a => a.href)")
     assert sorted(links) == sorted((tmp_path / "in" / name / "report.html").as_uri() for name in ODD)
@@ -177,7 +178,7 @@ def test_only_rows_in_sight_are_in_the_page(tmp_path, open_page):
     assert shown(page)[0] == "p000" and page.locator(ROW).count() < 40
     assert page.get_attribute("#table", "aria-rowcount") == "301"
     page.keyboard.press("End")
-    page.wait_for_function("document.querySelector('#rows .item[aria-current] .name')?.title === 'p299'")
+    assert page.get_attribute(f"{ROW}[aria-current] .name", "title") == "p299"
     box = page.locator(f"{ROW}[aria-current]").bounding_box()
     assert box["y"] + box["height"] <= page.locator("footer").bounding_box()["y"] + 1
     assert page.locator(ROW).count() < 40
