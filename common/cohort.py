@@ -16,17 +16,21 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
+from monai.transforms import Compose, LoadImaged
 
 from .datalist import check_datalist
 from .errors import RegEnvError, RegInputError, RegNumericsError, first_line, mendable
 from .files import save_atomically
 from .fingerprint import file_fingerprint, fingerprint
+from .inference import AlignAffined, ExtractBraind
 from .outputs import SaveRegistrationd
+from .stopwatch import Stopwatch
 
 __all__ = ["PairEvaluator", "PreparePairs", "SummarizeRegistrations"]
 
 logger = logging.getLogger(__name__)
 
+STEPS = {LoadImaged: "read", ExtractBraind: "extract", AlignAffined: "align"}  # what else there is prepares the image
 KINDS = {kind.exit_status: kind for kind in (RegInputError, RegEnvError, RegNumericsError)}
 
 
@@ -46,16 +50,29 @@ class PreparePairs:
         self.depends_on = tuple(depends_on)
 
     def __call__(self, pair: Mapping[str, str]) -> dict:
-        """The transformed pair with its ``fingerprint``; or ``failed`` with a sentence, or ``finished``."""
+        """The transformed pair with ``fingerprint`` and ``seconds_by_step``; or ``failed`` with a sentence; or
+        ``finished``."""
         try:
             check_datalist([dict(pair)])
             key = self._fingerprint(pair)
             if self.save.finished(pair, key):
                 logger.info("%s: finished before, nothing to do", self.save.folder_of(pair))
                 return {"finished": True}
-            return {**self.transform(dict(pair)), "fingerprint": key}
+            watch = Stopwatch()
+            item = self._transformed(dict(pair), watch)
+            return {**item, "fingerprint": key, "seconds_by_step": watch.seconds}
         except Exception as error:
             return {**failure(error), "name": f"{Path(pair['moving']).name} -> {Path(pair['fixed']).name}"}
+
+    def _transformed(self, item: dict, watch: Stopwatch) -> dict:
+        """What the transform makes of an item, its parts timed."""
+        if not isinstance(self.transform, Compose):
+            with watch.step("prepare"):
+                return self.transform(item)
+        for part in self.transform.transforms:
+            with watch.step(STEPS.get(type(part), "prepare")):
+                item = Compose([part])(item)
+        return item
 
     def _fingerprint(self, pair: Mapping[str, str]) -> str:
         files = {key: file_fingerprint(path) for key, path in sorted(pair.items()) if key != "name"}

@@ -5,8 +5,9 @@ No name has a character, an ending, a word or a length that Linux, macOS or Wind
 Source: Brain Imaging Data Structure, entities and their order, common derivatives (bids-specification.readthedocs.io);
 transforms as its extension proposal 14 and fMRIPrep have them: ``from-<moving>_to-<fixed>`` resamples an image of the
 first onto the grid of the second.
-Differs: ``jacobian``, ``error``, ``points``, ``metrics`` and ``figure`` are suffixes of our own; and the files of a
-pair share one folder, where BIDS has one a subject, so that a pair is there as a whole or not at all.
+Differs: ``jacobian``, ``error``, ``points``, ``metrics``, ``figure``, ``report`` and ``thumbnail`` are suffixes of our
+own; and the files of a pair share one folder, where BIDS has one a subject, so that a pair is there as a whole or not at
+all.
 """
 
 import hashlib
@@ -47,6 +48,8 @@ class Names:
     points: str = "points.csv"
     metrics: str = "metrics.json"
     picture: str = "registration.png"
+    report: str = "report.html"
+    thumbnail: str = "thumbnail.jpg"
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,8 @@ def bids_names(folder: str, moving: BidsName, space: str) -> Names:
         points=written({**moving.entities, **warped}, "points", "csv"),  # they lie in the moving image's space
         metrics=written({**there, **registration}, "metrics", "json"),
         picture=written({**there, **registration}, "figure", "png"),
+        report=written({**there, **registration}, "report", "html"),
+        thumbnail=written({**there, **registration}, "thumbnail", "jpg"),
     )
 
 

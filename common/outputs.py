@@ -24,6 +24,8 @@ from .nifti_files import save_nifti
 from .points import Points, read_points, write_points
 from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
 from .report import registration_caption, registration_figure, save_figure
+from .report_files import write_report
+from .stopwatch import Stopwatch
 from .transform_files import write_composite, write_displacement
 from .volumes import open_volume, save_as
 
@@ -45,7 +47,8 @@ class SaveRegistrationd(Transform):
     * ``jacobian.nii.gz``: the determinant of the Jacobian on the fixed grid;
     * ``error.nii.gz``: how far off it may be, in mm, where "pred" has a spread, see ``common.error_map``;
     * ``warped_label.nii.gz``, ``points.csv`` and ``also_<name>.nii.gz``: what came along;
-    * ``registration.png``: what to look at; ``metrics.json``: scores, folds, the inverse's residual, the fingerprint.
+    * ``report.html``: what to look at, and ``thumbnail.jpg``; ``registration.png``: the same as one picture;
+    * ``metrics.json``: scores, folds, the inverse's residual, settings, seconds by step, the fingerprint.
 
     Names follow BIDS derivatives where both images' names are BIDS, see ``common.naming``.
 
@@ -53,6 +56,9 @@ class SaveRegistrationd(Transform):
         output_dir: where the folders go.
         labels: the values to score; ``None`` scores every value above 0 of the fixed label.
         picture: whether to draw it.
+        report: whether to write it and the thumbnail, and to score HD95 for it.
+        about: what ``metrics.json`` has as "settings", such as of :func:`common.provenance.settings_of`.
+        label_names: of labels by their values, for the report.
         inverse: whether to write it.
         jacobian: of the "deformable" part, or of the "total" map.
         label_interpolation: "nearest", or "linear": the label of the largest linear weight.
@@ -70,7 +76,10 @@ class SaveRegistrationd(Transform):
         output_dir: str,
         labels: Sequence[int] | None = None,
         picture: bool = True,
+        report: bool = True,
         *,
+        about: Mapping | None = None,
+        label_names: Mapping[int, str] | None = None,
         inverse: bool = True,
         jacobian: str = "deformable",
         label_interpolation: str = "nearest",
@@ -88,6 +97,9 @@ class SaveRegistrationd(Transform):
         self.output_dir = Path(output_dir)
         self.labels = None if labels is None else [int(v) for v in labels]
         self.picture = picture
+        self.report = report
+        self.about = dict(about or {})
+        self.label_names = {str(value): name for value, name in (label_names or {}).items()}
         self.inverse = inverse
         self.jacobian = jacobian
         self.label_interpolation = label_interpolation
@@ -102,7 +114,7 @@ class SaveRegistrationd(Transform):
     def settings(self) -> dict:
         """What the files depend on besides the pair and its map."""
         also = {str(path): file_fingerprint(path) for path in self.also}
-        names = ("labels", "picture", "inverse", "jacobian", "label_interpolation", "points_space")
+        names = ("labels", "picture", "report", "inverse", "jacobian", "label_interpolation", "points_space")
         return {name: getattr(self, name) for name in names} | {"also": also}
 
     def folder_of(self, pair: Mapping[str, str]) -> Path:
@@ -154,17 +166,25 @@ class SaveRegistrationd(Transform):
         ndim = len(network_affine) - 1
         grids = [grid_of(open_volume(paths[key]), ndim) for key in ("fixed", "moving")]
         initial = np.asarray(data["initial"]) if "initial" in data else None
-        fields = fields_of(data["pred"], network_affine, *grids, initial, self.inverse)
+        watch = Stopwatch(data.get("seconds_by_step"))
+        if self.seconds is not None:
+            watch.add("network", self.seconds)
+        with watch.step("fields"):
+            fields = fields_of(data["pred"], network_affine, *grids, initial, self.inverse)
         names = output_names(paths["fixed"], paths["moving"])
         pair = {key: str(path) for key, path in paths.items()} | {"name": data.get("name")}
         self._present(pair)
         target = self.folder_of(pair)
         with whole_folder(target) as folder:
             error = write_error(folder / names.error, data, fields.fixed, paths["fixed"])
-            scores = self._write(folder, names, fields, paths) | error
-            files = sorted({path.name for path in folder.iterdir()} | {names.metrics})
-            row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores}
+            images, scores = self._write(folder, names, fields, paths, watch)
+            row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores, **error}
             row |= {} if self.seconds is None else {"seconds": self.seconds}
+            row |= {"seconds_by_step": watch.seconds, "settings": self.about}
+            if self.report:
+                with watch.step("report"):
+                    write_report(folder, names, fields, images, row | {"label_names": self.label_names})
+            files = sorted({path.name for path in folder.iterdir()} | {names.metrics})
             content = row | {"fingerprint": data.get("fingerprint"), "files": files}
             (folder / names.metrics).write_text(json.dumps(content, indent=2) + "\n")
         self.rows.append(table_row(row))
@@ -172,17 +192,41 @@ class SaveRegistrationd(Transform):
         logger.info("%s -> %s: %sresults in %s", row["moving"], row["fixed"], dice_text, target)
         return dict(data)
 
-    def _write(self, folder: Path, names: Names, fields: Fields, paths: Mapping[str, Path]) -> dict:
-        """All files but the scores, which are returned."""
+    def _write(
+        self, folder: Path, names: Names, fields: Fields, paths: Mapping[str, Path], watch: Stopwatch
+    ) -> tuple[Images, dict]:
+        """All files but the report and the scores; what these are made of."""
+        with watch.step("write"):
+            self._write_maps(folder, names, fields, paths)
+        with watch.step("warp"):
+            images = self._images(fields, paths)
+        with watch.step("write"):
+            self._write_images(folder, names, fields, images, paths)
+        labels = scored_labels(images, self.labels)
+        with watch.step("scores"):
+            scores = scores_of(fields, images, labels, surfaces=self.report)
+            if "fixed_points" in paths:
+                scores |= self._points(folder / names.points, fields, paths)
+        if self.picture:
+            with watch.step("picture"):
+                save_figure(draw(fields, images, labels), folder / names.picture)
+        return images, scores
+
+    def _write_maps(self, folder: Path, names: Names, fields: Fields, paths: Mapping[str, Path]) -> None:
+        """The fields, the composite and the Jacobian."""
         affine = fields.fixed.affine
         write_displacement(folder / names.displacement, fields.total, affine)
         write_composite(folder / names.transform, fields.own, affine, fields.initial)
         if fields.inverse is not None:
             write_displacement(folder / names.inverse_displacement, fields.inverse, fields.moving.affine)
-        fixed = open_volume(paths["fixed"])
         determinant = jacobian(fields, self.jacobian == "total")[0, 0].numpy()
-        save_nifti(nib.Nifti1Image(determinant, fixed.affine), folder / names.jacobian)
-        images = self._images(fields, paths)
+        save_nifti(nib.Nifti1Image(determinant, open_volume(paths["fixed"]).affine), folder / names.jacobian)
+
+    def _write_images(
+        self, folder: Path, names: Names, fields: Fields, images: Images, paths: Mapping[str, Path]
+    ) -> None:
+        """The warped image, its label map and what came along."""
+        affine, fixed = fields.fixed.affine, open_volume(paths["fixed"])
         save_as(open_volume(paths["moving"]), images.warped[0, 0].numpy(), fixed.affine, folder / names.warped)
         if images.warped_label is not None:
             like = open_volume(paths["moving_label"])
@@ -192,14 +236,6 @@ class SaveRegistrationd(Transform):
             low = voxels.amin()
             warped = warp_mm(voxels - low, own, fields.total, affine)[0, 0] + low
             save_as(open_volume(path), warped.numpy(), fixed.affine, folder / f"also_{stem(path)}.nii.gz")
-        labels = scored_labels(images, self.labels)
-        scores = scores_of(fields, images, labels)
-        if "fixed_points" in paths:
-            scores |= self._points(folder / names.points, fields, paths)
-        if self.picture:
-            figure = draw(fields, images, labels, "".join(nib.aff2axcodes(fixed.affine)))
-            save_figure(figure, folder / names.picture)
-        return scores
 
     def _images(self, fields: Fields, paths: Mapping[str, Path]) -> Images:
         """The pair and its labels on the fixed grid, read anew at their own resolution."""
@@ -273,7 +309,7 @@ def read_row(path: Path) -> dict:
 
 def table_row(row: Mapping) -> dict:
     """What goes into the table of all pairs."""
-    return {key: value for key, value in row.items() if key not in ("dice_per_label", "fingerprint", "files")}
+    return {key: value for key, value in row.items() if key != "fingerprint" and not isinstance(value, Mapping | list)}
 
 
 def scored_labels(images: Images, labels: Sequence[int] | None) -> list[int]:
@@ -283,12 +319,13 @@ def scored_labels(images: Images, labels: Sequence[int] | None) -> list[int]:
     return list(labels) if labels is not None else [int(v) for v in images.fixed_label.unique() if v > 0]
 
 
-def draw(fields: Fields, images: Images, labels: list[int], orientation: str) -> Figure:
+def draw(fields: Fields, images: Images, labels: list[int]) -> Figure:
     """The picture of a registration on the fixed grid, its scores below."""
-    spacing, ddf = np.linalg.norm(fields.fixed.affine[:-1, :-1], axis=0), fields.ddf
+    ddf, grid = fields.ddf, fields.fixed
     maps = (images.fixed_label, images.moving_label, images.warped_label) if labels else (None, None, None)
     caption = registration_caption(ddf, *maps, labels=labels)
-    return registration_figure(images.fixed, images.moving, images.warped, ddf, spacing, orientation, caption=caption)
+    pair = (images.fixed, images.moving, images.warped)
+    return registration_figure(*pair, ddf, grid.spacing_mm, grid.orientation, caption=caption)
 
 
 def grid_of(image: nib.spatialimages.SpatialImage, ndim: int) -> Grid:

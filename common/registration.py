@@ -1,15 +1,17 @@
 """What a registration found, brought from the network's grid to the user's own, and what it is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
 
 from .geometry import inverse_displacement_mm, mm_to_ddf, spatial_affine, total_displacement_mm
 from .inverse import invert_mm
-from .metrics import dice, folds, ndv, sdlogj
+from .metrics import dice, folds, hd95_mm, ndv, sdlogj
 from .spatial import jacobian_determinant
 
 __all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "scores_of"]
@@ -23,6 +25,16 @@ class Grid:
 
     size: tuple[int, ...]
     affine: np.ndarray
+
+    @property
+    def spacing_mm(self) -> list[float]:
+        """Voxel size along each array axis."""
+        return np.linalg.norm(self.affine[:-1, :-1], axis=0).tolist()
+
+    @property
+    def orientation(self) -> str:
+        """Where each array axis points to, such as "RAS"; "RA" of a 2-D image."""
+        return "".join(nib.aff2axcodes(self.affine))
 
 
 @dataclass(frozen=True)
@@ -113,18 +125,42 @@ def jacobian(fields: Fields, total: bool = False) -> Tensor:
     return determinant.reshape(1, 1, *determinant.shape[-fields.own.shape[1] :])
 
 
-def scores_of(fields: Fields, images: Images, labels: Sequence[int]) -> dict:
-    """Mean Dice before and after and per label, where there are labels; SDlogJ, NDV and folds of what was found."""
+def scores_of(fields: Fields, images: Images, labels: Sequence[int], surfaces: bool = False) -> dict:
+    """Mean Dice before and after and per label, where there are labels; SDlogJ, NDV and folds of what was found.
+
+    Args:
+        fields: what was found.
+        images: with the label maps.
+        labels: the values to score, if any.
+        surfaces: HD95 in mm of the labels too, which takes seconds.
+    """
     scores, ddf = {}, fields.ddf
     if labels:
-        before = dice(images.moving_label, images.fixed_label, labels, images.moving_label)[0]
-        after = dice(images.warped_label, images.fixed_label, labels, images.moving_label)[0]
-        per_label = {str(k): None if v != v else v for k, v in zip(labels, after.tolist(), strict=True)}
-        scores |= {"dice_before": float(before.nanmean()), "dice": float(after.nanmean()), "dice_per_label": per_label}
+        maps = (images.moving_label, images.warped_label, images.fixed_label)
+        scores |= label_scores("dice", dice, labels, *maps)
+    if labels and surfaces:
+        scores |= label_scores("hd95_mm", partial(surface_distance, fields.fixed.spacing_mm), labels, *maps)
     scores |= {"sdlogj": float(sdlogj(ddf)), "folded_percent": float(folds(ddf).percent)}
     if ddf.ndim == 5:
         scores["ndv_percent"] = float(ndv(ddf))
     return scores if fields.inverse_residual_mm is None else scores | inverse_scores(fields.inverse_residual_mm)
+
+
+def label_scores(
+    name: str, metric: Callable[..., Tensor], labels: Sequence[int], moving: Tensor, warped: Tensor, fixed: Tensor
+) -> dict:
+    """A metric's mean over the labels that both images have and its values a label, None where unknown; before too."""
+    scores = {}
+    for when, label in (("_before", moving), ("", warped)):
+        values = metric(label, fixed, labels, moving)[0]
+        known = {str(k): None if v != v else v for k, v in zip(labels, values.tolist(), strict=True)}
+        scores |= {f"{name}{when}": float(values.nanmean()), f"{name}_per_label{when}": known}
+    return scores
+
+
+def surface_distance(spacing_mm: Sequence[float], label: Tensor, fixed: Tensor, labels: Sequence[int], moving: Tensor):
+    """HD95 in mm, (1, L), called as Dice is."""
+    return hd95_mm(label, fixed, labels, spacing_mm, moving)
 
 
 def inverse_scores(residual_mm: Tensor) -> dict[str, float | None]:

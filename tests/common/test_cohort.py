@@ -53,7 +53,7 @@ def pairs(tmp_path) -> list[dict]:
 def run(pairs: list[dict], out: Path, network: nn.Module, **settings) -> PairEvaluator:
     """What the bundles' inference.json do."""
     steps = [LoadImaged(["fixed", "moving"], ensure_channel_first=True), ToNetworkGridd(None, None), StackPaird()]
-    save = SaveRegistrationd(str(out), picture=False, **settings)
+    save = SaveRegistrationd(str(out), picture=False, report=False, **settings)
     data = Dataset(pairs, PreparePairs(Compose(steps), save, [network]))
     evaluator = PairEvaluator(
         device=torch.device("cpu"),

@@ -70,9 +70,12 @@ def test_names_of_bids_images():
         displacement="sub-02_ses-1_from-T1w_to-sub01ses1T1w_mode-image_xfm.nii.gz",
         inverse_displacement="sub-02_ses-1_from-sub01ses1T1w_to-T1w_mode-image_xfm.nii.gz",
         jacobian="sub-02_ses-1_space-sub01ses1T1w_jacobian.nii.gz",
+        error="sub-02_ses-1_space-sub01ses1T1w_error.nii.gz",
         points="sub-02_ses-1_desc-warped_points.csv",
         metrics="sub-02_ses-1_space-sub01ses1T1w_desc-registration_metrics.json",
         picture="sub-02_ses-1_space-sub01ses1T1w_desc-registration_figure.png",
+        report="sub-02_ses-1_space-sub01ses1T1w_desc-registration_report.html",
+        thumbnail="sub-02_ses-1_space-sub01ses1T1w_desc-registration_thumbnail.jpg",
     )
 
 
@@ -99,7 +102,7 @@ def test_entities_stand_in_the_order_of_the_specification(moving):
     for name in list(vars(output_names("sub-01_ses-2_T1w.nii.gz", moving)).values())[1:]:
         keys = [part.partition("-")[0] for part in name.partition(".")[0].split("_")[:-1]]
         assert keys == sorted(set(keys), key=ORDER.index)
-        assert re.fullmatch(r"(?:[a-z]+-[0-9A-Za-z+]+_)+[0-9A-Za-z]+\.(?:nii\.gz|h5|csv|json|png)", name)
+        assert re.fullmatch(r"(?:[a-z]+-[0-9A-Za-z+]+_)+[0-9A-Za-z]+\.(?:nii\.gz|h5|csv|json|png|html|jpg)", name)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def answered(pair: dict, ddf_mm=SHIFT_MM, initial: np.ndarray | None = None, bot
 
 def registered(pair: dict, out: Path, ddf_mm=SHIFT_MM, initial=None, both=False, **settings) -> Path:
     """The folder that the output made."""
-    SaveRegistrationd(str(out), **{"picture": False, **settings})(answered(pair, ddf_mm, initial, both))
+    SaveRegistrationd(str(out), **{"picture": False, "report": False, **settings})(answered(pair, ddf_mm, initial, both))
     return out if settings.get("own_folder") else out / "fixed__moving"
 
 
@@ -206,7 +206,7 @@ def test_what_is_not_ours_is_not_replaced(pair, tmp_path):
 
 def test_a_finished_pair_is_known_by_its_fingerprint(pair, tmp_path):
     item = answered(pair) | {"fingerprint": "abc"}
-    SaveRegistrationd(str(tmp_path), picture=False)(item)
+    SaveRegistrationd(str(tmp_path), picture=False, report=False)(item)
     save = SaveRegistrationd(str(tmp_path))
     assert save.finished(pair, "abc") and save.rows[0]["dice"] > 0.93
     with pytest.raises(RegInputError, match="other images, weights or settings"):

@@ -49,7 +49,7 @@ def pair_of(dataset: Path) -> dict[str, str]:
 
 def test_two_files_make_one_folder(dataset, tmp_path, capsys):
     out = tmp_path / "out"
-    register("svf", out, {**pair_of(dataset), "affine": "none", "picture": False})
+    register("svf", out, {**pair_of(dataset), "affine": "none", "picture": False, "report": False})
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["dice"] > metrics["dice_before"] + 0.02 and metrics["inverse_residual_mm"] < 0.2
     assert set(metrics["files"]) == {path.name for path in out.iterdir()}
@@ -63,7 +63,7 @@ def test_other_formats_give_the_same_field(dataset, tmp_path, suffix):
     for role, path in other.items():
         sitk.WriteImage(sitk.ReadImage(pair[role]), path)
     for name, images in (("nifti", pair), ("other", other)):
-        register("svf", tmp_path / name, {**images, **SHORT, "affine": "none", "picture": False}, quiet=True)
+        register("svf", tmp_path / name, {**images, **SHORT, "affine": "none", "picture": False, "report": False}, quiet=True)
     first, second = (nib.load(tmp_path / name / "displacement.nii.gz") for name in ("nifti", "other"))
     assert first.get_fdata().any()
     np.testing.assert_allclose(second.get_fdata(), first.get_fdata(), atol=1e-4)
@@ -77,7 +77,7 @@ def test_a_folder_of_dicom_gives_the_same_map(dataset, tmp_path, role):
     other = pair | {role: str(as_series(Path(pair[role]), tmp_path / "dicom"))}
     fields = []
     for name, images in (("nifti", pair), ("series", other)):
-        ids = {**images, **SHORT, "modality": "mr", "affine": "none", "picture": False}
+        ids = {**images, **SHORT, "modality": "mr", "affine": "none", "picture": False, "report": False}
         register("svf", tmp_path / name, ids, quiet=True)
         fields.append(read_displacement(tmp_path / name / "displacement.nii.gz"))
     points = np.random.default_rng(0).uniform(-40, 40, (500, 3))
@@ -101,7 +101,7 @@ def as_series(path: Path, folder: Path) -> Path:
 
 
 def test_a_data_set_makes_a_folder_a_pair_and_a_table(dataset, tmp_path, capsys):
-    ids = {"dataset_dir": str(dataset), "section": "validation", **SHORT, "picture": False}
+    ids = {"dataset_dir": str(dataset), "section": "validation", **SHORT, "picture": False, "report": False}
     register("svf", tmp_path / "out", ids, quiet=True)
     folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     assert len(folders) == 1 and (tmp_path / "out" / "metrics.csv").is_file()

@@ -19,7 +19,7 @@ def test_a_known_deformation_is_found_to_less_than_a_millimeter(scans, tmp_path,
         role: str(write(scan, tmp_path / f"{role}.nii.gz"))
         for role, write, scan in zip(("fixed", "moving"), writers, scans, strict=True)
     }
-    ids = {**paths, "affine": "auto", "picture": False, "inverse": False}
+    ids = {**paths, "affine": "auto", "picture": False, "report": False, "inverse": False}
     register("svf", tmp_path / "out", ids, quiet=True)
     before, after = errors_mm(scans[0], tmp_path / "out" / "displacement.nii.gz")
     assert before > 4 and after < 1

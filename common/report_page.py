@@ -1,0 +1,210 @@
+"""One HTML file that shows a registration: pictures to drag through, scores, settings; needs no network, no server.
+
+The page is ``assets/report.html`` (jinja2, everything escaped) with ``report.css`` and ``report.js`` written into it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from .files import save_atomically
+from .planes import Plane, display_planes
+from .report_data import PairView, page_data
+
+__all__ = ["registration_page", "save_page"]
+
+ASSETS = Path(__file__).parent / "assets"
+VERDICTS = {
+    "ok": "The self-check found nothing unusual.",
+    "check": "Look at this registration before you use it.",
+    "failed": "Do not use this registration.",
+}
+LAYERS = {
+    "fixed": "fixed",
+    "moving": "moving, before",
+    "warped": "warped, after",
+    "before": "fixed - moving, before",
+    "after": "fixed - warped, after",
+    "grid": "deformed grid",
+    "jacobian": "log Jacobian",
+    "displacement": "displacement",
+}
+ROWS = (
+    {"name": "images", "title": "Images", "left": "fixed", "right": "warped"},
+    {"name": "change", "title": "Difference before and after", "left": "before", "right": "after"},
+    {"name": "deformation", "title": "Deformation", "left": "grid", "right": "jacobian"},
+)
+OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "": ""}
+LABEL_COLUMNS = ("dice_per_label_before", "dice_per_label", "hd95_mm_per_label_before", "hd95_mm_per_label")
+
+
+class Score(NamedTuple):
+    """A number of ``metrics.json`` and how it is told; its value before is under ``<key>_before``."""
+
+    key: str
+    name: str
+    digits: int
+    unit: str
+    meaning: str
+
+
+SCORES = (
+    Score("dice", "Dice", 3, "", "mean overlap of the labels; 1 is best"),
+    Score("hd95_mm", "HD95", 2, "mm", "95th percentile of the distance between surfaces, mean of the labels"),
+    Score("tre_mm", "TRE", 2, "mm", "mean distance of the landmarks from their partners"),
+    Score("sdlogj", "SDlogJ", 3, "", "spread of log det J; 0 changes no volume"),
+    Score("folded_percent", "Folds", 4, "%", "voxels where the map turns inside out"),
+    Score("ndv_percent", "NDV", 4, "%", "non-diffeomorphic volume"),
+    Score("inverse_residual_mm", "Inverse consistency", 3, "mm", "largest way from a voxel, there and back, to itself"),
+    Score("inverse_residual_over_percent", "Inverse above 0.05 mm", 4, "%", "voxels that miss themselves by more"),
+)
+
+
+def save_page(path: Path, view: PairView, metrics: Mapping) -> None:
+    """Write :func:`registration_page`, whole or not at all."""
+    text = registration_page(view, metrics)
+    save_atomically(lambda temporary: temporary.write_text(text, encoding="utf-8"), path)
+
+
+def registration_page(view: PairView, metrics: Mapping) -> str:
+    """The HTML of a registration.
+
+    Args:
+        view: the pair on the fixed image's grid.
+        metrics: what ``metrics.json`` says: "fixed" and "moving" are names; every other key is shown where it is there
+            and understood ("verdict", "reasons", "signals", "seconds_by_step", "settings", "label_names", scores).
+
+    Raises:
+        RegInputError: if the view's spacing or orientation fit no image.
+    """
+    planes = display_planes(view.fixed.shape[2:], view.spacing_mm, view.orientation)
+    data = page_data(view)
+    labels = label_rows(metrics)
+    return template().render(
+        title=f"{metrics.get('moving', 'moving')} onto {metrics.get('fixed', 'fixed')}",
+        style=asset("report.css"),
+        script=asset("report.js"),
+        verdict=metrics.get("verdict") if metrics.get("verdict") in VERDICTS else None,
+        verdicts=VERDICTS,
+        reasons=metrics.get("reasons") or (),
+        tiles=tiles(metrics),
+        signals=[(words(key), told(value)) for key, value in (metrics.get("signals") or {}).items()],
+        seconds=step_rows(metrics.get("seconds_by_step") or {}),
+        settings=[(words(key), told(value)) for key, value in flat(metrics.get("settings") or {})],
+        labels=labels,
+        label_heads=("Label", "Dice before", "Dice", "HD95 before, mm", "HD95, mm"),
+        outlined=tuple(data["labels"]),
+        folds=data["folds"]["count"] if data["folds"] else 0,
+        rows=ROWS,
+        layers=LAYERS,
+        planes=[frame(plane, view, data["center"]) for plane in planes],
+        data=data,
+    )
+
+
+@cache
+def template():
+    """The page's template; everything that goes into it is escaped."""
+    return Environment(loader=FileSystemLoader(ASSETS), autoescape=True).get_template("report.html")
+
+
+@cache
+def asset(name: str) -> Markup:
+    """Our own style or script, as it stands in its file."""
+    return Markup((ASSETS / name).read_text(encoding="utf-8"))
+
+
+def frame(plane: Plane, view: PairView, center: Sequence[int]) -> dict:
+    """How a plane's pictures are framed: true proportions, and as many millimeters a pixel as the widest one."""
+    planes = display_planes(view.fixed.shape[2:], view.spacing_mm, view.orientation)
+    extent = [n * s for n, s in zip(view.fixed.shape[2:], view.spacing_mm, strict=True)]
+    return {
+        "name": plane.name,
+        "left": plane.left,
+        "right": OPPOSITE[plane.left],
+        "width": f"{extent[plane.columns]:.4f}",
+        "height": f"{extent[plane.rows]:.4f}",
+        "share": f"{extent[plane.columns] / max(extent[other.columns] for other in planes):.4f}",
+        "last": None if plane.axis is None else view.fixed.shape[2 + plane.axis] - 1,
+        "first": None if plane.axis is None else center[plane.axis],
+    }
+
+
+def tiles(metrics: Mapping) -> list[dict]:
+    """The scores that are there."""
+    shown = []
+    for score in SCORES:
+        value, before = (number(metrics.get(key)) for key in (score.key, f"{score.key}_before"))
+        if value is not None:
+            shown.append(
+                {
+                    "name": score.name,
+                    "value": f"{value:.{score.digits}f}",
+                    "before": None if before is None else f"{before:.{score.digits}f}",
+                    "unit": score.unit,
+                    "meaning": score.meaning,
+                }
+            )
+    return shown
+
+
+def label_rows(metrics: Mapping) -> list[dict]:
+    """A row a label, the worst overlap first; columns that are not there are empty."""
+    columns = [metrics.get(key) or {} for key in LABEL_COLUMNS]
+    names = metrics.get("label_names") or {}
+    after = columns[1]
+    rows = []
+    for label in sorted(after, key=lambda key: (number(after[key]) is None, number(after[key]) or 0)):
+        values = [number(column.get(label)) for column in columns]
+        cells = [
+            {"value": "", "text": ""} if value is None else {"value": value, "text": f"{value:.{digits}f}"}
+            for value, digits in zip(values, (3, 3, 2, 2), strict=True)
+        ]
+        rows.append({"name": f"{label} {names.get(label, '')}".strip(), "cells": cells})
+    return rows
+
+
+def step_rows(seconds: Mapping[str, float]) -> list[dict]:
+    """Steps in their order and their sum, with the share of each."""
+    known = {name: value for name, value in seconds.items() if number(value) is not None}
+    total = sum(known.values())
+    rows = [*known.items(), ("all of it", total)] if known else []
+    return [
+        {"name": words(name), "text": f"{value:.2f}", "percent": f"{100 * value / (total or 1):.1f}"}
+        for name, value in rows
+    ]
+
+
+def flat(values: Mapping) -> list[tuple[str, object]]:
+    """Entries of a mapping, those of inner mappings among them."""
+    entries = []
+    for key, value in values.items():
+        entries += flat(value) if isinstance(value, Mapping) else [(str(key), value)]
+    return entries
+
+
+def words(key: str) -> str:
+    """A key as words."""
+    return str(key).replace("_", " ")
+
+
+def told(value: object) -> str:
+    """A setting or signal as text."""
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(told(item) for item in value) if isinstance(value, list | tuple) else str(value)
+
+
+def number(value: object) -> float | None:
+    """A finite number, or nothing."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else None
