@@ -6,8 +6,8 @@ Source: Brain Imaging Data Structure, entities and their order, common derivativ
 transforms as its extension proposal 14 and fMRIPrep have them: ``from-<moving>_to-<fixed>`` resamples an image of the
 first onto the grid of the second.
 Differs: ``jacobian``, ``error``, ``points``, ``metrics``, ``figure``, ``report`` and ``thumbnail`` are suffixes of our
-own; and the files of a pair share one folder, where BIDS has one a subject, so that a pair is there as a whole or not at
-all.
+own; and the files of a pair share one folder, where BIDS has one a subject, so that a pair is there as a whole or not
+at all.
 """
 
 import hashlib

@@ -37,7 +37,9 @@ def answered(pair: dict, ddf_mm=SHIFT_MM, initial: np.ndarray | None = None, bot
 
 def registered(pair: dict, out: Path, ddf_mm=SHIFT_MM, initial=None, both=False, **settings) -> Path:
     """The folder that the output made."""
-    SaveRegistrationd(str(out), **{"picture": False, "report": False, **settings})(answered(pair, ddf_mm, initial, both))
+    SaveRegistrationd(str(out), **{"picture": False, "report": False, **settings})(
+        answered(pair, ddf_mm, initial, both)
+    )
     return out if settings.get("own_folder") else out / "fixed__moving"
 
 
