@@ -45,8 +45,13 @@ def write_index(root: Path, out: Path) -> str:
     count = Counter(pair.verdict for pair in found.pairs)
     verdicts = [f"{count[verdict]} {verdict}" for verdict in VERDICTS if count[verdict]]
     listed = f" ({', '.join(verdicts)})" if verdicts else ""
-    unread = f"; {len(found.left_out)} files or folders left out, which it names" if found.left_out else ""
-    return f"{out}: {len(found.pairs)} pairs{listed}{unread}"
+    unread = f"; {plural(len(found.left_out), 'file')} left out, which it names" if found.left_out else ""
+    return f"{out}: {plural(len(found.pairs), 'pair')}{listed}{unread}"
+
+
+def plural(count: int, word: str) -> str:
+    """A number and what it counts."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def refuse_foreign(path: Path, own: str) -> None:

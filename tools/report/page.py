@@ -39,7 +39,6 @@ def page_text(found: Gathered, root: Path, beside: Path) -> str:
     return environment.get_template("index.html").render(
         mark=Markup(MARK),
         name=printable(Path(os.path.abspath(root)).name) or "/",
-        count=len(found.pairs),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         left_out=found.left_out[:SHOWN_LEFT_OUT],
         left_out_count=len(found.left_out),

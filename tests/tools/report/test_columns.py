@@ -32,7 +32,7 @@ def test_among_one_verdict_the_smaller_dice_is_worse():
 
 def test_a_pair_without_dice_stands_by_its_similarity_gain_among_all():
     """Pairs 0 to 3 have Dice of the ranks 3, 2, 1, 0; pair 4 has the second smallest gain of five."""
-    numbers = [{"dice": 0.9 - k / 10, "similarity_gain": gain} for k, gain in enumerate((0.5, 0.4, 0.3, 0.1))]
+    numbers = [{"dice": 0.9 - k / 10, "similarity_gain": gain} for k, gain in enumerate((0.1, 0.3, 0.4, 0.5))]
     order = worst_first(["ok"] * 5, [*numbers, {"similarity_gain": 0.2}])
     # of four Dice the standings are 3/4, 2/4, 1/4 and 0; the second of five gains is at 1/5
     assert order == [3, 4, 2, 1, 0]

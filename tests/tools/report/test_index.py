@@ -17,7 +17,7 @@ def test_the_command_writes_the_page_and_the_table_worst_first(tmp_path):
     (tmp_path / "metrics.json").write_text("{")
     done = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert done.exit_code == 0
-    assert "2 pairs (1 failed, 1 ok); 1 files or folders left out" in done.output
+    assert "2 pairs (1 failed, 1 ok); 1 file left out" in done.output
     with (tmp_path / "index.csv").open(newline="") as file:
         assert [row["pair"] for row in csv.DictReader(file)] == ["bad", "good"]
     text = (tmp_path / "index.html").read_text()

@@ -81,6 +81,11 @@ def test_a_pipe_of_that_name_is_not_waited_for(tmp_path):
     assert "ordinary file" in read(tmp_path).left_out[0].why
 
 
+def test_a_file_larger_than_any_of_ours_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("tools.report.registration.LARGEST", 10)
+    assert "at most 10 bytes" in read(write_pair(tmp_path / "p")).left_out[0].why
+
+
 def test_what_vanishes_meanwhile_is_no_finding(tmp_path):
     (tmp_path / "p").mkdir()
     found = read(tmp_path / "p")

@@ -34,8 +34,8 @@ function markCurrent() {
 
 /** Everything around the rows: counts, filters, the order, distributions. */
 function showState() {
-  const all = COUNT.toLocaleString("en");
-  at("count").textContent = isFiltered() ? `${order.length.toLocaleString("en")} of ${all} pairs` : `${all} pairs`;
+  const all = `${COUNT.toLocaleString("en")} ${COUNT === 1 ? "pair" : "pairs"}`;
+  at("count").textContent = isFiltered() ? `${order.length.toLocaleString("en")} of ${all}` : all;
   at("clear").hidden = !isFiltered();
   at("nothing").hidden = order.length > 0;
   at("table").setAttribute("aria-rowcount", String(order.length + 1));
@@ -136,10 +136,14 @@ function setView(name) {
   reveal();
 }
 
+/** Whether there is any distribution to draw. */
+function isVaried(column) {
+  return column.values.some((value) => !Object.is(value, column.values[0]));
+}
+
 function showHistograms() {
   if (!at("distributions").open || histograms !== null) return;
-  const varied = COLUMNS.filter((column) => new Set(column.values).size > 1);
-  histograms = varied.map((column) => new Histogram(column, refresh));
+  histograms = COLUMNS.filter(isVaried).map((column) => new Histogram(column, refresh));
   at("histograms").append(...histograms.map((histogram) => histogram.figure));
   histograms.forEach((histogram) => histogram.update());
 }
@@ -236,6 +240,7 @@ addChoices();
 listenToControls();
 listenToPane();
 listenToKeys();
+at("distributions").hidden = !COLUMNS.some(isVaried);
 at("distributions").open = matchMedia("(min-width: 800px) and (min-height: 700px)").matches;
 setView("table");
 refresh();

@@ -177,6 +177,10 @@ def test_only_rows_in_sight_are_in_the_page(tmp_path, open_page):
     page = open_page(tmp_path / "index.html")
     assert shown(page)[0] == "p000" and page.locator(ROW).count() < 40
     assert page.get_attribute("#table", "aria-rowcount") == "301"
+    for _ in range(30):
+        page.keyboard.press("ArrowDown")
+    row = page.locator(f"{ROW}[aria-current]").bounding_box()  # scrolled no further than it takes
+    assert abs(row["y"] + row["height"] - page.locator("footer").bounding_box()["y"]) < 2
     page.keyboard.press("End")
     assert page.get_attribute(f"{ROW}[aria-current] .name", "title") == "p299"
     box = page.locator(f"{ROW}[aria-current]").bounding_box()
