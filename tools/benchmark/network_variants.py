@@ -45,7 +45,7 @@ VARIANTS = {
             "core_size": 32,
             "batch_size": 2,
             "patches": 2,
-            # few pairs, whose warped images are kept: earlier stages need longer for a volume than a step for its patches
+            # few pairs, whose warped images are kept: the earlier stages need longer for a volume than a step takes
             "train::dataset::pairing": "consecutive",
             "train::dataset::length": None,
             "alphas": [0.0044, 0.0022, 0.00044],  # of 96 mm at 2 mm a voxel: the paper's on its 64 mm, in square mm
