@@ -11,6 +11,7 @@ import re
 import resource
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,19 +173,21 @@ def train(method: Method, terms: Terms, folder: str) -> dict[str, float]:
 def stage_lengths(method: Method, terms: Terms, folder: str) -> dict[str, int]:
     """Values with which the stages of a network that is trained in stages are equally many steps and fill the time.
 
-    Some steps of each stage are tried for that, which the training does not count. Later stages cost more: they ask the
-    earlier ones for every pair.
+    Two epochs of each stage are tried for that, which the training does not count: in its first one a stage may ask the
+    earlier ones for every pair, whose answers are kept.
     """
     train = config_of(method, "train.json")
     if "stages" not in train:
         return {}
-    lengths = {"steps_per_epoch": TRIAL_STEPS, "stage_epochs": 1}
-    trial = training_of(method, terms, str(Path(folder, "trial")), **lengths, max_epochs=train["stages"])
+    lengths = {"steps_per_epoch": TRIAL_STEPS, "stage_epochs": 2}
+    trial = training_of(method, terms, str(Path(folder, "trial")), **lengths, max_epochs=2 * train["stages"])
     trainer, ticks = trial.parser.get_parsed_content("train::trainer"), []
     for event in (Events.STARTED, Events.EPOCH_COMPLETED):
         trainer.add_event_handler(event, lambda: ticks.append(time.perf_counter()))
     understood(trainer.run)
-    return {**lengths, "stage_epochs": max(1, int(60 * terms.minutes / (ticks[-1] - ticks[0])))}
+    seconds = [after - before for before, after in pairwise(ticks)]
+    first, second = sum(seconds[::2]), sum(seconds[1::2])
+    return {**lengths, "stage_epochs": max(1, int((60 * terms.minutes - first) / second) + 1)}
 
 
 def training_of(method: Method, terms: Terms, folder: str, **lengths: int) -> ConfigWorkflow:
