@@ -25,6 +25,7 @@ __all__ = ["PROGRAMS", "benchmark_index", "make_up_pairs"]
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PICTURES = 32  # thumbnails that differ
+LABELS = 35
 REASONS = {
     "ok": (),
     "check": ("The warped image is hardly more similar to the fixed one than before: is it the same organ?",),
@@ -155,6 +156,9 @@ def made_up(k: int, random: np.random.Generator) -> dict:
     return {
         "fixed": "atlas.nii.gz",
         "moving": f"sub-{k % 2500:04}_ses-{k // 2500 + 1}_T1w.nii.gz",
+        **{
+            f"{metric}_per_label{when}": per_label(random) for metric in ("dice", "hd95_mm") for when in ("_before", "")
+        },
         "dice_before": before,
         "dice": after,
         "tre_mm_before": float(random.gamma(9, 0.7)),
@@ -177,6 +181,11 @@ def made_up(k: int, random: np.random.Generator) -> dict:
         "settings": {"bundle": "svf", "similarity": "lncc"},
         "files": ["metrics.json", "report.html", "thumbnail.jpg"],
     }
+
+
+def per_label(random: np.random.Generator) -> dict[str, float]:
+    """A score for each label, as a data set of brains has them."""
+    return {str(label): value for label, value in enumerate(random.uniform(0, 1, LABELS).tolist(), 1)}
 
 
 def thumbnails(folder: Path, random: np.random.Generator) -> Iterator[Path]:

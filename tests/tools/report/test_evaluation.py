@@ -1,10 +1,23 @@
 import pytest
 
+from common.phantom import ensure_phantom
+from tools.evaluate import evaluate
 from tools.report.gather import gather
 
 from .folders import write_pair
 
 HEADER = "method,pair,fixed,moving,dice,hd95_mm,folds_percent,n_labels,seconds\n"
+
+
+def test_what_evaluate_writes_is_read(tmp_path):
+    data = ensure_phantom(tmp_path / "data", subjects=2, size=(16, 16, 16), validation_pairs=2, testing_pairs=1)
+    evaluate(data, "validation", ["before=none"], str(tmp_path / "out"), say=lambda text: None)
+    found = gather(tmp_path / "out")
+    assert len(found.pairs) == 2 and not found.left_out
+    assert all(
+        pair.method == "before" and pair.name == f"before/{pair.fixed[:-7]}__{pair.moving[:-7]}" for pair in found.pairs
+    )
+    assert all(0 < pair.numbers["dice"] < 1 and pair.numbers["folded_percent"] == 0 for pair in found.pairs)
 
 
 def test_rows_join_the_folders_of_their_method_and_pair(tmp_path):

@@ -5,7 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from common.errors import RegInputError
+from common.phantom import ensure_phantom
 from tools.__main__ import app
+from tools.register import register
+from tools.report.gather import gather
 from tools.report.index import write_index
 
 from .folders import write_pair
@@ -67,3 +70,15 @@ def test_the_page_has_to_end_in_html(tmp_path, out):
 def test_nothing_is_written_without_a_pair(tmp_path):
     done = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert isinstance(done.exception, RegInputError) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_register_writes_is_on_the_page(tmp_path):
+    data = ensure_phantom(tmp_path / "data", subjects=2, size=(24, 24, 24), validation_pairs=1, testing_pairs=2)
+    register("svf", tmp_path / "out", {"dataset_dir": data, "section": "testing"}, quiet=True)
+    found = gather(tmp_path / "out")
+    assert len(found.pairs) == 2 and not found.left_out
+    for pair in found.pairs:
+        assert pair.method == "svf" and set(pair.files) == {"report", "thumbnail", "picture"}
+        assert {"dice_before", "dice", "sdlogj", "inverse_residual_mm", "seconds", "seconds_total"} <= set(pair.numbers)
+        assert pair.numbers["seconds_total"] > pair.numbers["seconds"] > 0
