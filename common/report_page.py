@@ -3,6 +3,7 @@
 The page is ``assets/report.html`` (jinja2, everything escaped) with ``report.css`` and ``report.js`` written into it.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -93,7 +94,7 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
         verdicts=VERDICTS,
         reasons=metrics.get("reasons") or (),
         tiles=tiles(metrics),
-        signals=[(words(key), told(value)) for key, value in (metrics.get("signals") or {}).items()],
+        signals=[(words(key), told(value, "not known")) for key, value in (metrics.get("signals") or {}).items()],
         seconds=step_rows(metrics.get("seconds_by_step") or {}),
         settings=[(words(key), told(value)) for key, value in flat(metrics.get("settings") or {})],
         labels=labels,
@@ -170,14 +171,11 @@ def label_rows(metrics: Mapping) -> list[dict]:
 
 
 def step_rows(seconds: Mapping[str, float]) -> list[dict]:
-    """Steps in their order and their sum, with the share of each."""
-    known = {name: value for name, value in seconds.items() if number(value) is not None}
-    total = sum(known.values())
-    rows = [*known.items(), ("all of it", total)] if known else []
-    return [
-        {"name": words(name), "text": f"{value:.2f}", "percent": f"{100 * value / (total or 1):.1f}"}
-        for name, value in rows
-    ]
+    """Steps in their order with bars as long as the longest is to them, and their sum without one."""
+    known = {words(name): value for name, value in seconds.items() if number(value) is not None}
+    longest = max(known.values(), default=0) or 1
+    rows = [{"name": name, "text": f"{t:.2f}", "percent": f"{100 * t / longest:.1f}"} for name, t in known.items()]
+    return [*rows, {"name": "all of it", "text": f"{sum(known.values()):.2f}", "percent": None}] if rows else []
 
 
 def flat(values: Mapping) -> list[tuple[str, object]]:
@@ -193,15 +191,15 @@ def words(key: str) -> str:
     return str(key).replace("_", " ")
 
 
-def told(value: object) -> str:
+def told(value: object, unknown: str = "not set") -> str:
     """A setting or signal as text."""
     if value is None:
-        return "not known"
+        return unknown
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return ", ".join(told(item) for item in value) if isinstance(value, list | tuple) else str(value)
+    return json.dumps(value) if isinstance(value, list | tuple) else str(value)
 
 
 def number(value: object) -> float | None:

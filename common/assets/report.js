@@ -3,7 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const IMAGES = ["fixed", "moving", "warped"];
-const COLORS = { fixed: "#ffb000", warped: "#00d0ff", grid: "#7cfc00", fold: "#ff00d4", split: "#ffffff" };
+const COLORS = { fixed: "#ffb000", warped: "#00d0ff", grid: "#7cfc00", fold: "#ff00d4", split: "#ffffff", shade: "rgb(0 0 0 / 0.6)" };
 const OUTLINES = { fixed: ["fixed"], moving: ["fixed"], warped: ["fixed", "warped"], grid: [] };
 const CACHED = 90; // slices; what is older is painted anew
 const BINS = 64;
@@ -264,12 +264,23 @@ function drawPicture(picture) {
     drawLayer(context, layer, plane, width, height);
     context.restore();
   }
-  if (middle > 0 && middle < width) {
-    context.fillStyle = COLORS.split;
-    context.fillRect(middle - scale / 2, 0, scale, height);
-  }
+  if (middle > 0 && middle < width) drawSplit(context, middle, height, Math.round(scale));
   canvas.setAttribute("aria-valuenow", Math.round(split));
   canvas.setAttribute("aria-valuetext", `${left} on ${Math.round(split)} percent, ${right} on the rest`);
+}
+
+// A line that can be seen on black and on white, with something to take hold of
+function drawSplit(context, middle, height, unit) {
+  context.fillStyle = COLORS.shade;
+  context.fillRect(middle - unit, 0, 3 * unit, height);
+  context.fillStyle = COLORS.split;
+  context.fillRect(middle, 0, unit, height);
+  context.strokeStyle = COLORS.shade;
+  context.lineWidth = unit;
+  context.beginPath();
+  context.arc(middle + unit / 2, height / 2, 6 * unit, 0, 2 * Math.PI);
+  context.fill();
+  context.stroke();
 }
 
 const pictures = [...document.querySelectorAll("[data-row] figure")].map((figure) => ({
