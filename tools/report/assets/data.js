@@ -42,13 +42,18 @@ function shown(value) {
   return `${sign}${size.toFixed(size < 1 ? 3 : size < 100 ? 2 : 1)}`;
 }
 
+/** Text as it is compared: no capitals, letters and their accents in one piece (macOS takes them apart). */
+function searched(text) {
+  return text.normalize("NFC").toLowerCase();
+}
+
 /** Lower-case text that a pair is found by; made when somebody first types. */
 const haystacks = [];
 function haystack(pair) {
   if (haystacks.length === 0) {
     for (let k = 0; k < COUNT; k += 1) {
       const texts = [DATA.name[k], imagesOf(k), textOf("method", k), ...textOf("reasons", k)];
-      haystacks.push(texts.join("\n").toLowerCase());
+      haystacks.push(searched(texts.join("\n")));
     }
   }
   return haystacks[pair];

@@ -1,7 +1,7 @@
 // Which pairs are shown, and in which order.
 
-const WORST = "worst";
-const NAME = "name";
+const WORST = "#worst"; // no signal is called so
+const NAME = "#name";
 
 const filter = {
   words: [],

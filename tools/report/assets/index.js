@@ -94,7 +94,7 @@ function addChoices() {
 
 function listenToControls() {
   at("search").addEventListener("input", (event) => {
-    filter.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    filter.words = searched(event.target.value).split(/\s+/).filter(Boolean);
     refresh();
   });
   at("method").addEventListener("change", (event) => {

@@ -15,7 +15,7 @@ function lookAt(position) {
   document.getElementById("look-position").textContent = `${(looked + 1).toLocaleString("en")} of ${order.length.toLocaleString("en")}`;
   document.getElementById("look-previous").disabled = looked === 0;
   document.getElementById("look-next").disabled = looked === order.length - 1;
-  document.getElementById("look-picture").replaceChildren(picture(largest(pair), DATA.name[pair]));
+  document.getElementById("look-picture").replaceChildren(picture(largest(pair), `Registration ${DATA.name[pair]}`));
   document.getElementById("look-facts").replaceChildren(...facts(pair));
   if (!dialog.open) {
     dialog.showModal();

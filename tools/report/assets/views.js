@@ -3,25 +3,27 @@
 const KEY_COLUMNS = ["dice_before", "dice", "tre_mm"]; // what a phone has room for, besides what is sorted by
 
 /** A button that looks closer at a pair; index.js listens. */
-function lookButton(pair, className, ...children) {
-  const button = element("button", className, ...children);
+function lookButton(pair, className, child) {
+  const button = element("button", className, child);
   button.type = "button";
+  button.setAttribute("aria-label", `Look closer at ${DATA.name[pair]}`);
   button.dataset.look = String(pair);
   return button;
 }
 
 /** The small picture of a pair, loaded when it comes near; a word where there is none. */
 function thumbnail(pair) {
-  return picture(addressOf(pair, "thumbnail") ?? addressOf(pair, "picture"), DATA.name[pair]);
+  return picture(addressOf(pair, "thumbnail") ?? addressOf(pair, "picture"));
 }
 
-function picture(address, name) {
+/** A picture by its address; `alt` is empty where what is around it says the same. */
+function picture(address, alt = "") {
   const missing = () => element("span", "no-picture", "no picture");
   if (address === null) return missing();
   const image = element("img");
   image.loading = "lazy";
   image.decoding = "async";
-  image.alt = `Registration ${name}`;
+  image.alt = alt;
   image.addEventListener("error", () => image.replaceWith(missing()));
   image.src = address;
   return image;
@@ -67,7 +69,6 @@ function tableRow(pair) {
   row.dataset.pair = String(pair);
   const look = lookButton(pair, "thumb", thumbnail(pair));
   look.tabIndex = -1; // the name does the same
-  look.setAttribute("aria-hidden", "true");
   row.append(
     element("td", "picture", look),
     element("td", "pair", element("div", "stack", ...nameBlock(pair))),

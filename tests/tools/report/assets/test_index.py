@@ -5,7 +5,7 @@ import pytest
 from tests.tools.report.folders import write_pair
 from tools.report.index import write_index
 
-ODD = ("a b", "per%20cent", "ha#sh", "que?ry", "<script>alert(1)<_script>", "né-日本", "c:d", '"q"&\'')
+ODD = ("a b", "per%20cent", "ha#sh", "que?ry", "<script>alert(1)<_script>", "n\u00e9-日本", "c:d", '"q"&\'')
 ROW = "#rows .item"
 WIDTHS = "() => Promise.all([...document.images].map((image) => image.decode().then(() => image.naturalWidth)))"
 
@@ -39,7 +39,7 @@ def test_failed_pairs_stand_first_and_headers_sort(cohort, open_page):
     assert shown(page) == ["p2", "p10", "p1", "p3"]
     page.click('th[data-key="tre_mm"] button')  # the worse end first, what has no value last
     assert shown(page) == ["p3", "p10", "p2", "p1"]
-    page.click('th[data-key="name"] button')  # numbers in names count as numbers
+    page.click('th[data-key="#name"] button')  # numbers in names count as numbers
     assert shown(page) == ["p1", "p2", "p3", "p10"]
     assert page.locator("th[aria-sort]").count() == 1
 
@@ -119,6 +119,9 @@ def test_a_look_walks_through_what_is_filtered(cohort, open_page):
     assert page.inner_text("#look-name") == "p2"
     page.keyboard.press("Escape")
     assert page.is_hidden("#look")
+    page.click(f'{ROW}[data-pair="3"] .thumb')
+    assert page.inner_text("#look-position") == "2 of 2"
+    page.click("#look-close")
     assert page.get_attribute(f"{ROW}[aria-current] .name", "title") == "p2"
 
 
@@ -152,8 +155,11 @@ def test_odd_names_are_shown_and_reached(tmp_path, open_page):
         write_pair(tmp_path / "in" / name, files=("report.html", "thumbnail.jpg"), moving=name)
     write_index(tmp_path / "in", tmp_path / "index.html")
     page = open_page(tmp_path / "index.html")
-    page.click('th[data-key="name"] button')
+    page.click('th[data-key="#name"] button')
     assert sorted(shown(page)) == sorted(ODD)
+    page.fill("#search", "ne\u0301-")  # as macOS writes it
+    assert shown(page) == ["n\u00e9-日本"]
+    page.fill("#search", "")
     assert set(page.evaluate(WIDTHS)) == {48}
     assert page.locator(f"{ROW} img").count() == len(ODD)
     links = page.locator(f"{ROW} a.report").evaluate_all("all => all.map(a => a.href)")
