@@ -1,9 +1,9 @@
 """How far off a registration may be, voxel by voxel, in mm: a length that the error stays below with 95 % probability.
 
-The length is not derived, it is calibrated: a power law of what predicts errors, its exponents fitted by quantile
-regression to the known errors of phantom pairs (``regbundles benchmark intervals``), stands in ``error_limits.json``.
-Predictors are the spread of the answers from perturbed starts, which alone is too sure wherever all of them are wrong
-in the same way, the structure of the fixed image, and how little the warped image resembles it there.
+The length is not derived, it is calibrated: a product of powers of what predicts errors, the exponents fitted by
+quantile regression to the known errors of phantom pairs (``regbundles benchmark intervals``), in ``error_limits.json``.
+Predictors are the spread of the answers from perturbed starts, which alone is too sure where all of them are wrong in
+the same way, as in flat parts; the structure of the fixed image; and how far, and how unevenly, the answer moves.
 
 Source: R. Koenker, G. Bassett, Econometrica 1978, doi:10.2307/1913643 (quantile regression).
 """
@@ -20,16 +20,14 @@ from torch import Tensor
 from .geometry import resample_mm
 from .registration import Grid
 from .smooth import gaussian_smooth
-from .spatial import warp
 
 __all__ = ["PREDICTORS", "error_limits", "error_on", "half_width", "predictors", "voxel_mm"]
 
 LIMITS = Path(__file__).with_name("error_limits.json")
-NEAR = 2.0  # voxels: standard deviation of the Gaussian over spread and residual
-EDGE = 1.0  # over squared gradients
-LEAST = {"spread": 0.05, "structure": 0.01, "residual": 0.01}  # added before the logarithm, which has no 0
-OF_PAIR = ("spread", "residual")  # whose means over the tissue say how hard the pair is
-PREDICTORS = (*LEAST, *(f"pair_{name}" for name in OF_PAIR))
+NEAR = 2.0  # voxels: standard deviation of the Gaussian over the squared spread
+EDGE = 1.0  # over squared gradients, of the image and of the answer
+LEAST = {"spread": 0.05, "structure": 0.01, "strain": 0.03, "length": 0.3}  # added before the logarithm, which has no 0
+PREDICTORS = tuple(LEAST)
 
 
 def error_on(data: Mapping, fixed: Grid) -> Tensor:
@@ -71,33 +69,30 @@ def half_width(
 
 
 def predictors(image: Tensor, ddf: Tensor, spread: Tensor, spacing_mm: Sequence[float]) -> dict[str, Tensor]:
-    """Logarithms of what predicts a voxel's error, by name: (1, 1, *S), of the pair as a whole 0-D; see
-    :func:`half_width` for the arguments.
+    """Logarithms of what predicts a voxel's error, by name, (1, 1, *S) each; see :func:`half_width` for the arguments.
 
-    Lengths are in voxels and intensities relative, so that neither the scanner's units nor its resolution matter.
+    * spread: the root mean square of its neighborhood's;
+    * structure: the fixed image's squared gradient, 1 where it is that of the brighter half's mean;
+    * strain: the norm of the answer's Jacobian minus one;
+    * length: of the answer.
+
+    Lengths are in voxels and intensities relative, so that neither units nor resolution of a scanner matter.
     """
-    moving, fixed = image[:, :1], image[:, 1:2]
-    steps = torch.as_tensor(np.asarray(spacing_mm) / voxel_mm(spacing_mm)).float().view(1, -1, *[1] * len(spacing_mm))
-    tissue = fixed >= fixed.mean()
-    slopes = sum(slope.square() for slope in torch.gradient(fixed, dim=tuple(range(2, fixed.ndim))))
+    fixed, axes = image[:, 1:2], tuple(range(2, image.ndim))
+    steps = torch.as_tensor(np.asarray(spacing_mm) / voxel_mm(spacing_mm)).float().view(1, -1, *[1] * len(axes))
+    moved, slopes = ddf * steps, squared_gradient(fixed, axes)
     values = {
         "spread": smoothed((spread * steps).square().sum(1, keepdim=True), NEAR).sqrt(),
-        "structure": smoothed(slopes, EDGE) / slopes[tissue].mean().clamp(min=1e-12),
-        "residual": unlikeness(fixed, warp(moving, ddf)),
+        "structure": smoothed(slopes, EDGE) / slopes[fixed >= fixed.mean()].mean().clamp(min=1e-12),
+        "strain": smoothed(squared_gradient(moved, axes), EDGE).sqrt(),
+        "length": moved.norm(dim=1, keepdim=True),
     }
-    found = {name: (value + LEAST[name]).log() for name, value in values.items()}
-    return found | {f"pair_{name}": found[name][tissue].mean() for name in OF_PAIR}
+    return {name: (value + LEAST[name]).log() for name, value in values.items()}
 
 
-def unlikeness(fixed: Tensor, warped: Tensor) -> Tensor:
-    """1 - the squared local correlation under a Gaussian window, (1, 1, *S): 0 where one explains the other."""
-    mean = [smoothed(image, NEAR) for image in (fixed, warped)]
-    variance = [
-        (smoothed(image * image, NEAR) - m * m).clamp(min=0) for image, m in zip((fixed, warped), mean, strict=True)
-    ]
-    covariance = smoothed(fixed * warped, NEAR) - mean[0] * mean[1]
-    floor = 1e-6  # of intensities in [0, 1]: where both are flat they explain each other
-    return (1 - (covariance.square() + floor) / (variance[0] * variance[1] + floor)).clamp(min=0)
+def squared_gradient(field: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Summed over axes and channels, (B, 1, *S)."""
+    return sum(slope.square() for slope in torch.gradient(field, dim=axes)).sum(1, keepdim=True)
 
 
 def smoothed(field: Tensor, sigma: float) -> Tensor:

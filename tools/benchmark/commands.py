@@ -308,6 +308,24 @@ def raw(
 
 
 @benchmark.command()
+def intervals(
+    work: Annotated[str, typer.Option(help="folder for registrations, kept")],
+    out: Out = "results",
+    methods: Annotated[str, typer.Option(help="bundles, with commas")] = "svf,voxelmorph",
+    weights: Annotated[str | None, typer.Option(help="folder with <bundle>/model.pt of those that are trained")] = None,
+    pairs: Annotated[int, typer.Option(help="of each half and method")] = 16,
+    fit: Annotated[bool, typer.Option(help="write common/error_limits.json from the calibration half")] = False,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """Error maps on phantom pairs with known deformation: how many errors lie within their 95 % lengths, and where."""
+    from .intervals import benchmark_intervals
+
+    options = {"weights": None if weights is None else Path(weights).absolute(), "fit": fit, "threads": threads}
+    places = {"work": Path(work).absolute(), "command": command_line()}
+    print(benchmark_intervals(Path(out), methods.split(","), pairs, **options, **places))
+
+
+@benchmark.command()
 def training(
     out: Out = "results",
     kills: Annotated[int, typer.Option(help="SIGKILLs at random moments, each resumed")] = 50,
