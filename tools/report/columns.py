@@ -43,19 +43,34 @@ KNOWN = (
     Column("n_lost", "Labels lost", "low"),
     Column("seconds", "Seconds, network", "low"),
     Column("seconds_total", "Seconds, all steps", "low"),
+    # signals of the self-check, see common.quality_signals
+    Column("similarity_before", "Similarity before", "high"),
+    Column("similarity", "Similarity", "high"),
+    Column(SIMILARITY_GAIN, "Similarity gain", "high"),
+    Column("overlap", "Overlap", "high"),
+    Column("inside_percent", "Inside (%)", "high"),
+    Column("displacement_mm", "Displacement (mm)", "low"),
+    Column("displacement_percent", "Displacement (%)", "low"),
+    Column("volume_factor", "Volume factor", "low"),
+    Column("inverse_percent", "Inverse misses (%)", "low"),
+    Column("starts_mm", "Starts apart (mm)", "low"),
+    Column("starts_percent", "Starts apart (%)", "low"),
+    Column("initial_factor", "Initial volume factor", "low"),
+    Column("dice_change", "Dice change", "high"),
+    Column("finite_percent", "Finite (%)", "high"),
 )
 
 
 def columns_of(numbers: Sequence[Mapping[str, float]]) -> list[Column]:
-    """The columns in which at least one pair has a value: known ones in their order, then signals by name."""
+    """The columns in which at least one pair has a value: known ones in their order, then others by name."""
     found = {key for row in numbers for key in row}
     known = [column for column in KNOWN if column.key in found]
-    signals = sorted(found - {column.key for column in KNOWN})
-    return known + [Column(key, label(key), "high" if key == SIMILARITY_GAIN else "") for key in signals]
+    others = sorted(found - {column.key for column in KNOWN})
+    return known + [Column(key, label(key)) for key in others]
 
 
 def label(key: str) -> str:
-    """A signal's name as people read it: ``inverse_consistency_mm`` as "Inverse consistency (mm)"."""
+    """A key as people read it: ``inverse_consistency_mm`` as "Inverse consistency (mm)"."""
     ending = next((ending for ending in UNITS if key.endswith(ending)), "")
     words = key.removesuffix(ending).replace("_", " ")
     return words[:1].upper() + words[1:] + UNITS.get(ending, "")
