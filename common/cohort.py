@@ -6,13 +6,11 @@ engine, :class:`SummarizeRegistrations` a handler.
 
 import csv
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
@@ -24,7 +22,7 @@ from .files import save_atomically
 from .fingerprint import file_fingerprint, fingerprint
 from .inference import AlignAffined, ExtractBraind
 from .outputs import SaveRegistrationd
-from .stopwatch import Stopwatch
+from .stopwatch import Stopwatch, now
 
 __all__ = ["PairEvaluator", "PreparePairs", "SummarizeRegistrations"]
 
@@ -135,8 +133,8 @@ def failure(error: Exception) -> dict:
 class SummarizeRegistrations:
     """Handler that writes ``metrics.csv``, a row a pair and one of means, when all pairs are done.
 
-    Its column ``seconds`` is the network's time for a pair, reading, resampling and writing left out; pairs that were
-    finished before have none.
+    Its column ``seconds`` is the network's time for a pair, reading, resampling, writing and the self-check's further
+    starts left out; pairs that were finished before have none.
 
     Args:
         save: the :class:`common.outputs.SaveRegistrationd` that saw the pairs, one a batch.
@@ -153,12 +151,11 @@ class SummarizeRegistrations:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def _start(self, engine: Engine) -> None:
-        self.started = time.perf_counter()
+        self.started = now()
 
     def _stop(self, engine: Engine) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.save.seconds = time.perf_counter() - self.started
+        spent = getattr(engine.inferer, "starts_seconds", 0.0)
+        self.save.starts_seconds, self.save.seconds = spent, now() - self.started - spent
 
     def __call__(self, engine: Engine) -> None:
         """Write the table and log its means."""

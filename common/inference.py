@@ -18,6 +18,7 @@ from .errors import RegInputError
 from .map_files import read_affine
 from .preflight import check_image, check_label
 from .starts import started_elsewhere
+from .stopwatch import now
 
 __all__ = ["AlignAffined", "ExtractBraind", "PairInferer"]
 
@@ -128,6 +129,8 @@ class PairInferer(Inferer):
         self.check_starts = int(check_starts)
         self.error_starts = int(error_starts)
         self.start_shrink = start_shrink
+        self.starts_seconds = 0.0
+        """What the last call spent on perturbed starts."""
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args, **kwargs) -> Tensor | dict[str, Tensor]:
         """``network(inputs)`` (B, N, *S), or what there is of "ddf", "inverse", "starts" (B, K, N, *S), "spread".
@@ -138,8 +141,10 @@ class PairInferer(Inferer):
         ask = partial(network, *args, **kwargs)
         found = self._own(inputs, network, *args, **kwargs)
         if self.check_starts or self.error_starts:
+            started = now()
             counts = (self.check_starts, self.error_starts, self.start_shrink)
             found |= started_elsewhere(ask, inputs, found["ddf"], *counts)
+            self.starts_seconds = now() - started
         return found if len(found) > 1 else found["ddf"]
 
     def _own(self, inputs: Tensor, network: nn.Module, *args, **kwargs) -> dict[str, Tensor]:

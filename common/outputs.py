@@ -108,6 +108,7 @@ class SaveRegistrationd(Transform):
         self.own_folder = own_folder
         self.force = force
         self.seconds: float | None = None  # of the network, told by common.cohort.SummarizeRegistrations
+        self.starts_seconds = 0.0  # of the answers from perturbed starts, told by it too
         self.rows: list[dict] = []
 
     @property
@@ -169,6 +170,8 @@ class SaveRegistrationd(Transform):
         watch = Stopwatch(data.get("seconds_by_step"))
         if self.seconds is not None:
             watch.add("network", self.seconds)
+        if self.starts_seconds:
+            watch.add("starts", self.starts_seconds)
         with watch.step("fields"):
             fields = fields_of(data["pred"], network_affine, *grids, initial, self.inverse)
         names = output_names(paths["fixed"], paths["moving"])

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -50,8 +51,8 @@ def pairs(tmp_path) -> list[dict]:
     return pairs
 
 
-def run(pairs: list[dict], out: Path, network: nn.Module, **settings) -> PairEvaluator:
-    """What the bundles' inference.json do."""
+def run(pairs: list[dict], out: Path, network: nn.Module, inferer: PairInferer | None = None, **settings):
+    """What the bundles' inference.json do; the evaluator."""
     steps = [LoadImaged(["fixed", "moving"], ensure_channel_first=True), ToNetworkGridd(None, None), StackPaird()]
     save = SaveRegistrationd(str(out), picture=False, report=False, **settings)
     data = Dataset(pairs, PreparePairs(Compose(steps), save, [network]))
@@ -59,7 +60,7 @@ def run(pairs: list[dict], out: Path, network: nn.Module, **settings) -> PairEva
         device=torch.device("cpu"),
         val_data_loader=DataLoader(data, batch_size=1),
         network=network,
-        inferer=PairInferer(),
+        inferer=inferer or PairInferer(),
         postprocessing=Compose([save]),
         val_handlers=[SummarizeRegistrations(save)],
     )
@@ -127,3 +128,14 @@ def test_the_table_has_a_row_a_pair_and_the_means(pairs, tmp_path):
     assert [row["fixed"] for row in rows] == ["fixed0.nii.gz", "fixed2.nii.gz", "mean"]
     seconds = [float(row["seconds"]) for row in rows]
     assert 0 < seconds[2] == pytest.approx((seconds[0] + seconds[1]) / 2) and "files" not in rows[0]
+
+
+def test_seconds_are_the_registrations_alone_and_starts_are_told_apart(pairs, tmp_path):
+    class Slow(Shift):
+        def forward(self, image):
+            time.sleep(0.2)
+            return super().forward(image)
+
+    run(pairs[:1], tmp_path / "out", Slow(), inferer=PairInferer(check_starts=2))
+    row = json.loads((tmp_path / "out" / "fixed0__moving0" / "metrics.json").read_text())
+    assert 0.2 <= row["seconds"] == row["seconds_by_step"]["network"] < 0.4 <= row["seconds_by_step"]["starts"]
