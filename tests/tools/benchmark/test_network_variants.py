@@ -18,6 +18,8 @@ PUBLISHED = {  # without LKU-Net's second head, which its release defines and ne
     "EOIR 8": 111_208,
     "EOIR 32": 909_232,
     "Patch FCN small": 3 * 1_089_823,  # its paper publishes none: counted by hand, layer by layer
+    "Patch FCN small, gradient norm": 3 * 1_089_823,
+    "Patch FCN small, whole volume": 3 * 1_089_823,
     "Patch FCN light": 3 * 1_089_823,
     "Patch FCN": 3 * 4_290_351,
 }
