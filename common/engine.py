@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -14,8 +15,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .pair_reports import images_in, validation_page, view_in
 from .report import registration_caption, registration_figure
-from .spatial import warp
 
 __all__ = [
     "PairPicture",
@@ -187,16 +188,24 @@ class Progress:
 
 
 class PairPicture:
-    """Handler of an evaluator that draws its first pair for TensorBoard at every validation.
+    """Handler of an evaluator that draws its first pair at every validation: for TensorBoard, and as a page.
+
+    Both are made of one :class:`common.report_data.PairView`.
 
     Args:
         writer: ``torch.utils.tensorboard.SummaryWriter``.
         tag: name of the picture.
+        page: HTML file that is replaced at every validation; None writes none.
+        header: the data set's, for spacing, orientation and label names; None takes voxels of 1 mm as they are stored.
     """
 
-    def __init__(self, writer: Any, tag: str = "validation") -> None:
+    def __init__(
+        self, writer: Any, tag: str = "validation", page: str | None = None, header: Mapping | None = None
+    ) -> None:
         self.writer = writer
         self.tag = tag
+        self.page = None if page is None else Path(page)
+        self.header = header
 
     def attach(self, engine: Engine) -> None:
         """Draw after the first pair, on the first rank."""
@@ -205,14 +214,21 @@ class PairPicture:
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self)
 
     def __call__(self, engine: Engine) -> None:
-        """Add the figure under the trainer's present epoch."""
-        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
-        ddf = output[Keys.PRED][:1] if output[Keys.PRED].ndim > 4 else output[Keys.PRED][None]
-        moving, fixed = output[Keys.IMAGE].reshape(1, 2, *ddf.shape[2:]).chunk(2, dim=1)
-        warped = warp(moving, ddf)
-        caption = registration_caption(ddf)
-        figure = registration_figure(fixed, moving, warped, ddf, [1.0] * ddf.shape[1], caption=caption)
+        """Add the figure under the trainer's present epoch, replace the page."""
+        images, ddf, _ = images_in(engine.state.output)
+        view = view_in(images, ddf, self.header)
+        figure = registration_figure(
+            view.fixed,
+            view.moving,
+            view.warped,
+            view.ddf,
+            view.spacing_mm,
+            view.orientation,
+            caption=registration_caption(view.ddf),
+        )
         self.writer.add_figure(self.tag, figure, global_step=engine.state.epoch)
+        if self.page is not None:
+            validation_page(self.page, view, images, engine.state.epoch, self.header)
 
 
 def end_process_group() -> None:

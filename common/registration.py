@@ -14,7 +14,7 @@ from .inverse import invert_mm
 from .metrics import dice, folds, hd95_mm, ndv, sdlogj
 from .spatial import jacobian_determinant
 
-__all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "scores_of"]
+__all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "pair_scores", "scores_of"]
 
 RESIDUAL_MM = 0.05  # that an inverse may leave: a twentieth of a usual voxel
 
@@ -126,24 +126,39 @@ def jacobian(fields: Fields, total: bool = False) -> Tensor:
 
 
 def scores_of(fields: Fields, images: Images, labels: Sequence[int], surfaces: bool = False) -> dict:
-    """Mean Dice before and after and per label, where there are labels; SDlogJ, NDV and folds of what was found.
+    """:func:`pair_scores` of what was found, and what its inverse leaves.
 
     Args:
         fields: what was found.
         images: with the label maps.
         labels: the values to score, if any.
-        surfaces: HD95 in mm of the labels too, which takes seconds.
+        surfaces: HD95 of the labels too.
     """
-    scores, ddf = {}, fields.ddf
+    scores = pair_scores(fields.ddf, images, labels, fields.fixed.spacing_mm if surfaces else None)
+    return scores if fields.inverse_residual_mm is None else scores | inverse_scores(fields.inverse_residual_mm)
+
+
+def pair_scores(
+    ddf: Tensor, images: Images, labels: Sequence[int], spacing_mm: Sequence[float] | None = None
+) -> dict[str, float | dict]:
+    """Mean Dice before and after and per label, where there are labels; SDlogJ, folds and NDV of a field.
+
+    Args:
+        ddf: (1, N, *S) in voxels.
+        images: with the label maps.
+        labels: the values to score, if any.
+        spacing_mm: voxel size along each array axis, for HD95 of the labels, which takes seconds; None leaves it out.
+    """
+    scores = {}
     if labels:
         maps = (images.moving_label, images.warped_label, images.fixed_label)
         scores |= label_scores("dice", dice, labels, *maps)
-    if labels and surfaces:
-        scores |= label_scores("hd95_mm", partial(surface_distance, fields.fixed.spacing_mm), labels, *maps)
+    if labels and spacing_mm is not None:
+        scores |= label_scores("hd95_mm", partial(surface_distance, spacing_mm), labels, *maps)
     scores |= {"sdlogj": float(sdlogj(ddf)), "folded_percent": float(folds(ddf).percent)}
     if ddf.ndim == 5:
         scores["ndv_percent"] = float(ndv(ddf))
-    return scores if fields.inverse_residual_mm is None else scores | inverse_scores(fields.inverse_residual_mm)
+    return scores
 
 
 def label_scores(

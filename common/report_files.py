@@ -1,9 +1,10 @@
 """The report and the thumbnail of a registration, beside its other files; they never break it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from .errors import first_line
 from .naming import Names
 from .registration import Fields, Images, jacobian
 from .report_data import PairView
@@ -28,14 +29,15 @@ def write_report(folder: Path, names: Names, fields: Fields, images: Images, met
     write_view(folder, names, lambda: view_of(fields, images), metrics)
 
 
-def write_view(folder: Path, names: Names, view, metrics: Mapping) -> None:
+def write_view(folder: Path, names: Names, view: Callable[[], PairView], metrics: Mapping) -> None:
     """Write both files of what ``view()`` returns; a failure is told in a warning, as the results are there without."""
     try:
         shown = view()
         save_page(folder / names.report, shown, metrics)
         save_thumbnail(folder / names.thumbnail, shown.fixed, shown.warped, shown.spacing_mm, shown.orientation)
     except Exception as error:
-        logger.warning("the report of %s could not be written (%s); the results are whole.", folder, error)
+        pair = f"{metrics.get('moving')} -> {metrics.get('fixed')}"
+        logger.warning("%s: the report could not be written (%s); the results are whole.", pair, first_line(error))
 
 
 def view_of(fields: Fields, images: Images) -> PairView:

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from common.checkpoint import LoadWeights
-from common.engine import PreparePair, Progress, StartEpoch, StopEarly, TrainingView
+from common.engine import PairPicture, PreparePair, Progress, StartEpoch, StopEarly, TrainingView
 from common.errors import RegInputError
 
 
@@ -114,3 +114,27 @@ def test_waiting_goes_on_in_a_resumed_run_and_a_stopped_one_stays_stopped(caplog
         assert validated([0.9], patience=2, state=stopped.state_dict())[0] == 0
     assert "nothing is left to do" in caplog.text
     assert validated([0.9], patience=5, state=stopped.state_dict())[0] == 1
+
+
+class Writer:
+    """What TensorBoard's writer is asked for."""
+
+    def __init__(self):
+        self.figures = []
+
+    def add_figure(self, tag, figure, global_step):
+        self.figures.append((tag, figure, global_step))
+
+
+def test_a_validation_leaves_a_picture_and_a_page_of_its_first_pair(tmp_path):
+    image = torch.rand(2, 8, 9, 10, generator=torch.Generator().manual_seed(0))
+    items = [{"image": image, "pred": torch.zeros(3, 8, 9, 10), "label": {}} for _ in range(2)]
+    engine, writer, page = Engine(lambda _, batch: [batch]), Writer(), tmp_path / "eval" / "validation.html"
+    header = {"spacing_mm": [1.0, 1.0, 2.0], "orientation": "LIA", "labels": {}}
+    PairPicture(writer, page=str(page), header=header).attach(engine)
+    engine.run(items)
+    ((tag, figure, step),) = writer.figures
+    assert (tag, step) == ("validation", 1)
+    axial = next(axes for axes in figure.axes if axes.get_label() == "fixed, axial")
+    assert axial.get_aspect() == pytest.approx(2.0)  # voxels of the header, not cubes
+    assert "<title>Epoch 1: moving image onto fixed image</title>" in page.read_text()
