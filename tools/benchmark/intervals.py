@@ -78,12 +78,12 @@ def benchmark_intervals(
     methods = methods_of(bundles, weights, pairs)
     torch.set_num_threads(threads)
     path = out / file_name("intervals", "cpu", threads)
+    stack = {"device": device_name("cpu"), "torch": torch.__version__, "threads": threads, "commit": commit()}
     answers = {half: list(answers_of(half, methods, pairs, work)) for half in HALVES}
     samples = [sample_of(answer()) for *_, answer in answers["calibration"]]
     if fit:
         write_limits(fit_exponents(samples), path, command)
     limits = Limits(error_limits()["exponents"], spread_factor(samples))
-    stack = {"device": device_name("cpu"), "torch": torch.__version__, "threads": threads, "commit": commit()}
     rows = []
     for half in HALVES:
         for method, case, answer in answers[half]:

@@ -58,6 +58,17 @@ def table_speed(
     print(report_speed(Path(results), Path(out)))
 
 
+@report.command("intervals")
+def table_intervals(
+    scores: Annotated[str, typer.Option(help="csv of benchmark intervals")],
+    starts: Annotated[int, typer.Option(help="from how many of them the spread was taken")] = 4,
+) -> None:
+    """How many of the held-out errors lie within their lengths: by method and part of the image, over pairs."""
+    from .report_intervals import report_intervals
+
+    print(report_intervals(Path(scores), starts))
+
+
 @report.command("accuracy")
 def table_accuracy(scores: Annotated[str, typer.Option(help="csv of benchmark accuracy")]) -> None:
     """Every method's overlap, smoothness, time and memory; Dice at equal smoothness."""
