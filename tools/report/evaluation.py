@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from common.errors import first_line
@@ -20,7 +20,8 @@ SAME = {"folds_percent": "folded_percent"}  # as metrics.json calls it
 def add_rows(path: Path, place: str, found: Gathered) -> None:
     """Put a table's scores to the pairs whose folders are ``.../<method>/<pair>`` below it; make pairs of other rows.
 
-    The table's scores stand before those of `metrics.json`: they are made by one rule for all methods.
+    The table's scores stand before those of `metrics.json`: they are made by one rule for all methods. Several folders
+    of a row, such as those of its prediction and of its report, become one pair.
 
     Args:
         path: of the table.
@@ -39,10 +40,12 @@ def add_rows(path: Path, place: str, found: Gathered) -> None:
     if not rows or any(not isinstance(rows[0].get(key), str) for key in NEEDED):
         found.left_out.append(LeftOut(where, "says nothing of registrations"))
         return
-    folders = by_row(place, found.pairs)
+    folders, double = by_row(place, found.pairs), set()
     for row in rows:
         if row["method"] and row["pair"]:
-            join(row, folders.get((row["method"], row["pair"]), []), place, found)
+            others = join(row, folders.get((row["method"], row["pair"]), []), place, found)
+            double.update(map(id, others))
+    found.pairs = [pair for pair in found.pairs if id(pair) not in double]
 
 
 def by_row(place: str, pairs: Iterable[Pair]) -> dict[tuple[str, str], list[Pair]]:
@@ -56,15 +59,20 @@ def by_row(place: str, pairs: Iterable[Pair]) -> dict[tuple[str, str], list[Pair
     return found
 
 
-def join(row: Mapping[str, str], pairs: list[Pair], place: str, found: Gathered) -> None:
-    """One row of the table."""
+def join(row: Mapping[str, str], pairs: Sequence[Pair], place: str, found: Gathered) -> Sequence[Pair]:
+    """One row of the table; returns the pairs that went into another one, which has more to look at."""
     if not pairs:
         name = PurePosixPath(place, row["method"], row["pair"]).as_posix()
         pairs = [Pair(printable(name), None, *(printable(row[key] or "") for key in ("fixed", "moving")))]
         found.pairs += pairs
-    for pair in pairs:
-        pair.method = printable(row["method"])
-        pair.numbers |= scores_of(row)
+    first, *others = sorted(pairs, key=lambda pair: len(pair.files), reverse=True)
+    for other in others:
+        first.numbers = other.numbers | first.numbers
+        if first.verdict is None:
+            first.verdict, first.reasons = other.verdict, other.reasons
+    first.method = printable(row["method"])
+    first.numbers |= scores_of(row)
+    return others
 
 
 def scores_of(row: Mapping[str, str]) -> dict[str, float]:

@@ -32,6 +32,18 @@ def test_rows_join_the_folders_of_their_method_and_pair(tmp_path):
     assert eoir.numbers == {"dice": 0.2} and eoir.method == ""
 
 
+def test_a_prediction_and_its_report_are_one_pair(tmp_path):
+    write_pair(tmp_path / "predictions" / "svf" / "f__m", dice_before=0.3, verdict="check", reasons=["Look."])
+    seen = ("report.html", "thumbnail.jpg")
+    write_pair(tmp_path / "reports" / "svf" / "f__m", dice_before=0.4, inverse_residual_mm=0.1, files=seen)
+    write_pair(tmp_path / "reports" / "svf" / "f__n", files=seen)
+    (tmp_path / "pairs.csv").write_text(f"{HEADER}svf,f__m,f.nii.gz,m.nii.gz,0.7,,,,\n")
+    first, second = gather(tmp_path).pairs
+    assert (first.folder, first.verdict, first.reasons) == ("reports/svf/f__m", "check", ("Look.",))
+    assert first.numbers == {"dice_before": 0.4, "inverse_residual_mm": 0.1, "dice": 0.7}
+    assert second.folder == "reports/svf/f__n"
+
+
 def test_rows_without_a_folder_are_pairs_of_their_own(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "pairs.csv").write_text(f"{HEADER}none,f__m,f.nii.gz,m.nii.gz,0.5,inf,0,3,\n")
