@@ -46,6 +46,7 @@ def evaluate(
     override: Annotated[list[str] | None, typer.Option(help="NAME:ID=VALUE in a bundle's config")] = None,
     ndv_in_moving: Annotated[bool, typer.Option(help="NDV where the moving image is above 0, as LUMIR")] = False,
     sdlogj_in_mask: Annotated[bool, typer.Option(help="SDlogJ in the fixed mask, as Learn2Reg's lung tasks")] = False,
+    reports: Annotated[int, typer.Option(help="pages of so many of each method's worst pairs; -1: all")] = 3,
 ) -> None:
     """Score methods over a data set's pairs: Dice, HD95, TRE, SDlogJ, NDV, folds; csv files, a table, a box plot."""
     from .evaluate import evaluate
@@ -61,6 +62,7 @@ def evaluate(
         overrides=override or (),
         ndv_in_moving=ndv_in_moving,
         sdlogj_in_mask=sdlogj_in_mask,
+        reports=reports,
     )
 
 

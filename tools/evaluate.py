@@ -21,6 +21,7 @@ from common.preflight import check_label
 from .evaluation_tables import table, write_results
 from .learn2reg import displacement_stem, write_voxel_displacement
 from .methods import check_sources, parse_methods, predictions_of
+from .pair_pages import PairPages
 from .pair_scores import Rules, Truth, score
 from .predictions import Pair, Predictions
 
@@ -41,10 +42,11 @@ def evaluate(
     overrides: Sequence[str] = (),
     ndv_in_moving: bool = False,
     sdlogj_in_mask: bool = False,
+    reports: int = 3,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Score every method on every pair of a section and write ``labels.csv``, ``pairs.csv``, ``summary.csv``,
-    ``comparison.csv`` for several methods, and ``dice.png``.
+    ``comparison.csv`` for several methods, ``dice.png``, and ``reports/<method>/<pair>/`` of the worst pairs.
 
     Args:
         dataset_dir: folder of a ``datalist.json``.
@@ -58,6 +60,7 @@ def evaluate(
         overrides: ``NAME:ID=VALUE`` each, values in a bundle's config.
         ndv_in_moving: NDV where the moving image is above 0, as LUMIR has it.
         sdlogj_in_mask: SDlogJ in the fixed mask, as Learn2Reg's lung tasks have it.
+        reports: pages of so many of each method's worst pairs; -1 of all, 0 of none.
         say: is handed the table, as text.
 
     Returns:
@@ -85,12 +88,16 @@ def evaluate(
     }
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".evaluate_", dir=folder) as work:
-        label_rows, pair_rows = score_all(predictions, pairs, rules, submissions, Path(work))
+        pages = PairPages(Path(work) / "reports", sources, reports, names, rules.labels)
+        label_rows, pair_rows = score_all(predictions, pairs, rules, submissions, Path(work), pages)
         for row in label_rows:
             row["name"] = names.get(row["label"], "")
         write_results(folder, label_rows, pair_rows, pairs)
         for name in sources if submissions else ():
             replace_folder(Path(work) / name, folder / "learn2reg" / name)
+        shutil.rmtree(folder / "reports", ignore_errors=True)  # those of an earlier evaluation
+        if (Path(work) / "reports").is_dir():
+            replace_folder(Path(work) / "reports", folder / "reports")
     say(table(pair_rows, pairs))
     return folder
 
@@ -141,7 +148,12 @@ def submission_names(pairs: Sequence[Pair]) -> dict[str, str]:
 
 
 def score_all(
-    predictions: dict[str, Predictions], pairs: Sequence[Pair], rules: Rules, submissions: dict[str, str], work: Path
+    predictions: dict[str, Predictions],
+    pairs: Sequence[Pair],
+    rules: Rules,
+    submissions: dict[str, str],
+    work: Path,
+    pages: PairPages,
 ) -> tuple[list[dict], list[dict]]:
     """Rows of labels.csv and pairs.csv, method by method; fields for a submission go to ``work/<method>``."""
     labels, rows = {name: [] for name in predictions}, {name: [] for name in predictions}
@@ -154,6 +166,7 @@ def score_all(
                 start = {"method": name, "pair": pair.name}
                 labels[name] += [{**start, **row} for row in found.labels]
                 rows[name].append({**start, "fixed": pair.fixed.name, "moving": pair.moving.name, **found.pair})
+                pages.offer(name, pair, prediction, truth, found)
                 if submissions:
                     path = work / name / submissions[pair.name]
                     write_voxel_displacement(path, prediction.offset, pair.fixed_grid.affine)

@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,12 +18,13 @@ from common.spatial import warp
 from common.transform_files import write_displacement
 from tools.__main__ import app
 from tools.arguments import ranges
-from tools.evaluate import evaluate
+from tools.evaluate import evaluate as evaluate_all
 from tools.methods import parse_methods
 
 from .golden_dataset import CASES, EXPECTED, arrays, landmarks_inside, pair_name, write_golden
 
 LABELS = EXPECTED["labels"]
+evaluate = partial(evaluate_all, reports=0)  # pages are tested in test_pair_pages.py
 
 
 def table(folder: Path, name: str) -> list[dict]:
