@@ -109,6 +109,14 @@ def test_what_depends_on_something_else_is_refused_or_replaced_by_force(pairs, t
     assert json.loads((out / "fixed0__moving0" / "metrics.json").read_text())["fingerprint"] != old
 
 
+def test_each_step_of_the_way_is_timed(pairs, tmp_path):
+    run(pairs[:1], tmp_path / "out", Shift())
+    content = json.loads((tmp_path / "out" / "fixed0__moving0" / "metrics.json").read_text())
+    seconds = content["seconds_by_step"]
+    assert {"read", "prepare", "network", "fields", "write"} <= set(seconds)
+    assert seconds["network"] == content["seconds"] and 0 < seconds["read"] < 60
+
+
 def test_an_interrupted_run_goes_on(pairs, tmp_path):
     """The pair whose folder is not whole is done again, the finished one is not."""
     good = [pairs[0], pairs[0] | {"fixed": pairs[2]["fixed"]}]
