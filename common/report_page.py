@@ -34,6 +34,7 @@ LAYERS = {
     "grid": "deformed grid",
     "jacobian": "log Jacobian",
     "displacement": "displacement",
+    "error": "error below, 95 %",
 }
 ROWS = (
     {"name": "images", "title": "Images", "left": "fixed", "right": "warped"},
@@ -58,6 +59,7 @@ SCORES = (
     Score("dice", "Dice", 3, "", "mean overlap of the labels; 1 is best"),
     Score("hd95_mm", "HD95", 2, "mm", "95th percentile of the distance between surfaces, mean of the labels"),
     Score("tre_mm", "TRE", 2, "mm", "mean distance of the landmarks from their partners"),
+    Score("error_limit_mm", "Error limit", 2, "mm", "median length that the error stays below with 95 % probability"),
     Score("sdlogj", "SDlogJ", 3, "", "spread of log det J; 0 changes no volume"),
     Score("folded_percent", "Folds", 4, "%", "voxels where the map turns inside out"),
     Score("ndv_percent", "NDV", 4, "%", "non-diffeomorphic volume"),
@@ -102,7 +104,7 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
         outlined=tuple(data["labels"]),
         folds=data["folds"]["count"] if data["folds"] else 0,
         rows=ROWS,
-        layers=LAYERS,
+        layers={key: text for key, text in LAYERS.items() if key != "error" or view.error_mm is not None},
         planes=[frame(plane, view, data["center"]) for plane in planes],
         data=data,
     )
@@ -166,7 +168,7 @@ def label_rows(metrics: Mapping) -> list[dict]:
             {"value": "", "text": ""} if value is None else {"value": value, "text": f"{value:.{digits}f}"}
             for value, digits in zip(values, (3, 3, 2, 2), strict=True)
         ]
-        rows.append({"name": f"{label} {names.get(label, '')}".strip(), "cells": cells})
+        rows.append({"value": label, "name": f"{label} {names.get(label, '')}".strip(), "cells": cells})
     return rows
 
 

@@ -127,6 +127,11 @@ function jacobianBitmap(plane) {
   return coloredBitmap(height, width, "jacobian", (r, c) => voxels[at(r, c)]);
 }
 
+function errorBitmap(plane) {
+  const { height, width, at } = sliceOf(volumes.error, plane), { voxels } = volumes.error;
+  return coloredBitmap(height, width, "displacement", (r, c) => voxels[at(r, c)]);
+}
+
 function displacementBitmap(plane) {
   const { height, width } = sliceOf(volumes.lattice, plane), components = data.size.map((_, axis) => axis);
   const across = width * 3, down = height * 3; // finer than the lattice, for a smooth picture
@@ -154,6 +159,7 @@ const LAYERS = {
   grid: (plane) => grayBitmap("fixed", plane),
   jacobian: jacobianBitmap,
   displacement: displacementBitmap,
+  error: errorBitmap,
 };
 
 function bitmap(layer, planeIndex) {
@@ -363,8 +369,9 @@ const BARS = {
   difference: () => colorBar("difference", `−${data.difference.toFixed(2)}`, data.difference.toFixed(2), "of the gray window"),
   jacobian: () => colorBar("jacobian", `shrinks −${data.jacobian.extent}`, data.jacobian.extent, "expands (log det J)"),
   displacement: () => colorBar("displacement", "0", data.displacement.most.toFixed(1), "mm"),
+  error: () => colorBar("displacement", "0", data.error.most.toFixed(1), "mm (95 % of errors are smaller)"),
 };
-const BAR_OF = { before: "difference", after: "difference", jacobian: "jacobian", displacement: "displacement" };
+const BAR_OF = { before: "difference", after: "difference", jacobian: "jacobian", displacement: "displacement", error: "error" };
 
 function drawLegend(section) {
   const { left, right } = state.rows[section.dataset.row], shownLayers = [left, right];
@@ -441,6 +448,7 @@ async function start() {
   try {
     for (const name of IMAGES) volumes[name] = await unpack(data.images[name]);
     volumes.jacobian = await unpack(data.jacobian);
+    if (data.error) volumes.error = await unpack(data.error);
     if (data.folds) volumes.folds = await unpack(data.folds);
     for (const [name, mosaic] of Object.entries(data.labels)) volumes[`${name}-label`] = await unpack(mosaic);
   } catch (error) {

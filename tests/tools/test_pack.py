@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from common.errors import RegInputError
 from tools.alone import alone_environment
-from tools.pack import pack
+from tools.pack import pack, packed_files
 from tools.repository import REPOSITORY
 
 from .toy import edit_json, renamed_bundle, write, write_toy
@@ -305,3 +306,12 @@ def test_their_networks_and_losses_follow_their_own_common(two_in_one_process):
 
 def test_no_module_of_the_repository_is_loaded_there(two_in_one_process):
     assert two_in_one_process[0]["ours"] == []
+
+
+def test_what_the_report_is_made_of_travels_with_every_bundle():
+    """In the zip, and with an installed `common`."""
+    files = packed_files("svf", REPOSITORY / "bundles", False, REPOSITORY / "common")
+    for name in ("report.html", "report.css", "report.js"):
+        assert files[f"svf_bundle/common/assets/{name}"] == (REPOSITORY / "common" / "assets" / name).read_bytes()
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert "assets/*" in project["tool"]["setuptools"]["package-data"]["common"]

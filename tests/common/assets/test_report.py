@@ -21,6 +21,7 @@ METRICS = {
     "moving": "moving.nii.gz",
     "dice_per_label_before": {"2": 0.5, "7": 0.4, "30": None},
     "dice_per_label": {"2": 0.9, "7": 0.8, "30": None},
+    "label_names": {"2": "z", "30": "a"},
 }
 
 
@@ -248,11 +249,11 @@ def test_the_table_of_labels_sorts_unknown_values_last(page):
         return page.locator("table.sortable tbody th").all_inner_texts()
 
     head = page.locator("table.sortable thead th")
-    assert names() == ["7", "2", "30"] and head.nth(2).get_attribute("aria-sort") == "ascending"
+    assert names() == ["7", "2 z", "30 a"] and head.nth(2).get_attribute("aria-sort") == "ascending"
     head.nth(2).get_by_role("button").click()
-    assert names() == ["2", "7", "30"] and head.nth(2).get_attribute("aria-sort") == "descending"
+    assert names() == ["2 z", "7", "30 a"] and head.nth(2).get_attribute("aria-sort") == "descending"
     head.nth(0).get_by_role("button").click()
-    assert names() == ["2", "7", "30"] and head.nth(2).get_attribute("aria-sort") is None
+    assert names() == ["2 z", "7", "30 a"] and head.nth(2).get_attribute("aria-sort") is None
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
