@@ -31,6 +31,8 @@ COLUMNS = ("starts", "region", "voxels", "coverage_percent", "spread_alone_perce
 COLUMNS = (*COLUMNS, "mean_half_width_mm", "mean_spread_alone_mm")
 SAMPLES = 2000
 """Voxels of the head that a pair gives to the fit."""
+FITTED = 4
+"""Starts: as many as a map is advised to take."""
 ROUNDED = 0.05
 """Of the logarithm of a length: over how much the kink of the quantile's loss is rounded off."""
 
@@ -120,8 +122,8 @@ def answers_of(
 
 
 def sample_of(answer: Answer) -> dict[str, np.ndarray]:
-    """Some voxels of the head: predictors after the most starts, error and spread, lengths in voxels."""
-    spread = answer.spreads[max(STARTS)]
+    """Some voxels of the head: predictors, error and spread, lengths in voxels."""
+    spread = answer.spreads[FITTED]
     body = regions_of(answer)["body"]
     chosen = np.random.default_rng(0).choice(body.sum(), SAMPLES)
     found = predictors(answer.image, answer.ddf, spread, answer.spacing_mm)
