@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 
 from ..arguments import Out, command_line, decimals, numbers
+from .quality_commands import limits, quality, quality_cost
 from .report_commands import report
 
 __all__ = ["benchmark"]
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and memory; csv files whose names carry the device.")
 benchmark.add_typer(report, name="report")
+benchmark.command()(quality)
+benchmark.command()(limits)
+benchmark.command()(quality_cost)
 
 
 @benchmark.command()

@@ -75,3 +75,14 @@ def table_accuracy(scores: Annotated[str, typer.Option(help="csv of benchmark ac
     from .report_accuracy import report_accuracy
 
     print(report_accuracy(Path(scores)))
+
+
+@report.command("quality")
+def table_quality(
+    pairs: Annotated[str, typer.Option(help="csv of benchmark quality")],
+    out: Annotated[str, typer.Option(help="folder for the table's csv")] = "results",
+) -> None:
+    """Hits and false alarms of the self-check on the half that its limits have not seen."""
+    from .report_quality import report_quality
+
+    print(report_quality(Path(pairs), Path(out)))

@@ -1,0 +1,105 @@
+"""The limits of the self-check, chosen by the calibration half of ``regbundles benchmark quality``.
+
+Every signal's limit lets through the same share of good registrations, the largest at which no more than one in twenty
+of them is flagged by any signal. Bad registrations have no say, so that the limits suit no kind of failure in
+particular.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import RegInputError
+from common.files import save_atomically
+from common.quality import RULES, SIGNALS, Limit, verdict
+
+from .quality import read
+from .quality_truth import judged
+
+__all__ = ["FALSE_ALARMS", "choose_limits", "signals_of_row", "write_limits"]
+
+FALSE_ALARMS = 0.05  # of the good registrations of the calibration half, at most
+SHARES = np.linspace(FALSE_ALARMS, 0, 101)  # of good values beyond a signal's limit, tried in this order
+BEYOND = 0.5  # of the way from the median to the worst good value
+DIGITS = 3  # significant ones of a limit
+RULE = (
+    "check: of the good registrations of the calibration half, the same share lies beyond the limit of every signal, "
+    f"the largest share at which at most {FALSE_ALARMS:.0%} of them are flagged in all. failed: farther out than the "
+    f"worst of them by {BEYOND:.0%} of its distance from their median."
+)
+FIXED = {
+    "finite_percent": Limit(100.0, 100.0),
+    "dice_change": Limit(0.0, -0.1),  # labels that are there are the truth
+    "folded_percent": Limit(0.5, 5.0),  # the calibration's good fields do not fold; those of many a network do a little
+    "inverse_percent": Limit(1.0, 10.0),  # likewise
+    "initial_factor": Limit(1.8, 4.0),  # adults' brains differ by 1.6 times; few pairs were aligned here
+}
+"""Limits that the measurement does not decide."""
+
+Row = Mapping[str, str]
+
+
+def write_limits(pairs: Path, path: Path) -> Path:
+    """Choose limits by a csv of ``regbundles benchmark quality`` and write the json that ``common.quality`` reads.
+
+    Raises:
+        RegInputError: if the csv has no good registration of the calibration half.
+    """
+    limits = choose_limits(read(pairs))
+    content = {"from": pairs.name, "rule": RULE, "limits": {name: limit._asdict() for name, limit in limits.items()}}
+    save_atomically(lambda target: target.write_text(json.dumps(content, indent=4) + "\n"), path)
+    return path
+
+
+def choose_limits(rows: Sequence[Row]) -> dict[str, Limit]:
+    """Limits by signal.
+
+    Args:
+        rows: of ``regbundles benchmark quality``; those of the calibration half that worked count.
+
+    Raises:
+        RegInputError: if there is none.
+    """
+    good = [signals_of_row(row) for row, worked in judged(rows) if worked and row["half"] == "calibration"]
+    if not good:
+        raise RegInputError(
+            "no good registration of the calibration half, expected some; run `regbundles benchmark quality`."
+        )
+    tried = (limits_at(share, good) for share in SHARES)
+    return next(limits for limits in tried if alarms(good, limits) <= FALSE_ALARMS)
+
+
+def signals_of_row(row: Row) -> dict[str, float | None]:
+    """The signals that need no labels: the check has none in use."""
+    return {name: float(row[name]) if row[name] else None for name in SIGNALS if name != "dice_change"}
+
+
+def alarms(good: Sequence[Mapping[str, float | None]], limits: Mapping[str, Limit]) -> float:
+    """The share of registrations that are not "ok"."""
+    return float(np.mean([verdict(signals, limits).state != "ok" for signals in good]))
+
+
+def limits_at(share: float, good: Sequence[Mapping[str, float | None]]) -> dict[str, Limit]:
+    """The limits beyond which a share of the good values of each signal lies."""
+    found = {}
+    for rule in RULES:
+        values = [signals[rule.signal] for signals in good if signals.get(rule.signal) is not None]
+        found[rule.signal] = FIXED.get(rule.signal) or limit_of(rule.worse * np.array(values), share, rule.worse)
+    return found
+
+
+def limit_of(values: np.ndarray, share: float, worse: int) -> Limit:
+    """The limit of values of which more is worse, in the signal's own direction."""
+    check = np.quantile(values, 1 - share, method="higher")
+    failed = values.max() + BEYOND * (values.max() - np.median(values))
+    return Limit(*(worse * outward(bound) for bound in (check, failed)))
+
+
+def outward(bound: float) -> float:
+    """Rounded to some digits, never down, so that no value on the bound comes to lie beyond it."""
+    if bound == 0:
+        return 0.0
+    unit = 10.0 ** (np.floor(np.log10(abs(bound))) + 1 - DIGITS)
+    return float(f"{np.ceil(bound / unit) * unit:.{DIGITS + 2}g}")
