@@ -41,6 +41,7 @@ class PairView:
         fixed_label: (1, 1, *S) integers, outlined; or None.
         warped_label: likewise.
         determinant: (*S), det J of x + ddf(x) where it is known already.
+        error_mm: (*S), how far off the displacement may be, see ``common.error_map``; or None.
     """
 
     fixed: Tensor
@@ -52,6 +53,7 @@ class PairView:
     fixed_label: Tensor | None = None
     warped_label: Tensor | None = None
     determinant: Tensor | None = None
+    error_mm: Tensor | None = None
 
 
 @torch.no_grad()
@@ -83,6 +85,7 @@ def page_data(view: PairView) -> dict:
         "labels": label_mosaics(view, spacing),
         "displacement": lattice(view.ddf, spacing),
         **jacobian_data(determinant, spacing),
+        "error": None if view.error_mm is None else error_data(view.error_mm, spacing),
     }
     spent = sum(len(text) for text in texts(data))
     return data | image_data([fixed, plain(view.moving), plain(view.warped)], spacing, (PAGE_BYTES - spent) // 3)
@@ -111,6 +114,13 @@ def jacobian_data(determinant: Tensor, spacing: Sequence[float]) -> dict:
         most = [int(folded.movedim(k, 0).flatten(1).sum(1).argmax()) for k in range(folded.ndim)]
         data["folds"] = bit_mosaic(shown.numpy())._asdict() | {"count": int(folded.sum()), "most": most}
     return data
+
+
+def error_data(error_mm: Tensor, spacing: Sequence[float]) -> dict:
+    """Lengths from 0 to nearly their largest in grays, and that in mm."""
+    coarse = pooled(error_mm.float(), display_size(error_mm.shape, spacing, JACOBIAN_VOXELS))
+    most = float(np.percentile(coarse.numpy(), 99.5)) or 1.0
+    return gray_mosaic((coarse / most).clamp(0, 1), spacing, 300_000)._asdict() | {"most": most}
 
 
 def lattice(ddf: Tensor, spacing: Sequence[float]) -> dict:

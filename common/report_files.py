@@ -4,6 +4,11 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor
+
 from .errors import first_line
 from .naming import Names
 from .registration import Fields, Images, jacobian
@@ -26,7 +31,7 @@ def write_report(folder: Path, names: Names, fields: Fields, images: Images, met
         images: the pair on the fixed grid.
         metrics: what ``metrics.json`` says.
     """
-    write_view(folder, names, lambda: view_of(fields, images), metrics)
+    write_view(folder, names, lambda: view_of(fields, images, error_in(folder / names.error)), metrics)
 
 
 def write_view(folder: Path, names: Names, view: Callable[[], PairView], metrics: Mapping) -> None:
@@ -40,7 +45,12 @@ def write_view(folder: Path, names: Names, view: Callable[[], PairView], metrics
         logger.warning("%s: the report could not be written (%s); the results are whole.", pair, first_line(error))
 
 
-def view_of(fields: Fields, images: Images) -> PairView:
+def error_in(path: Path) -> Tensor | None:
+    """The map of the error that was written before, (*S); None where there is none."""
+    return torch.from_numpy(nib.load(path).get_fdata(dtype=np.float32)) if path.is_file() else None
+
+
+def view_of(fields: Fields, images: Images, error_mm: Tensor | None = None) -> PairView:
     """A registration as the report shows it: labels only where both maps are there."""
     both = images.fixed_label is not None and images.warped_label is not None
     return PairView(
@@ -53,4 +63,5 @@ def view_of(fields: Fields, images: Images) -> PairView:
         fixed_label=images.fixed_label if both else None,
         warped_label=images.warped_label if both else None,
         determinant=jacobian(fields)[0, 0],
+        error_mm=error_mm,
     )

@@ -120,3 +120,11 @@ def test_flat_images_and_two_axes_can_be_shown():
 def test_a_view_that_fits_no_image_is_refused():
     with pytest.raises(RegInputError, match="spacing_mm"):
         page_data(view(spacing=(1, 1)))
+
+
+def test_the_map_of_the_error_is_there_in_mm_where_it_is_known():
+    error_mm = torch.linspace(0.5, 4.5, SIZE[0]).view(-1, 1, 1).expand(SIZE)
+    found = page_data(view(error_mm=error_mm))["error"]
+    assert found["most"] == pytest.approx(4.5)
+    np.testing.assert_allclose(volume_in(found) / 255 * found["most"], error_mm, atol=0.1)
+    assert page_data(view())["error"] is None
