@@ -2,7 +2,13 @@ import math
 
 import pytest
 
-from tools.report.columns import columns_of, label, number, worst_first
+from common.quality import RULES
+from tools.report.columns import KNOWN, columns_of, label, number, worst_first
+
+
+def test_what_is_better_of_a_signal_is_what_the_self_check_holds():
+    known = {column.key: column.better for column in KNOWN}
+    assert RULES and all(known[rule.signal] == {1: "low", -1: "high"}[rule.worse] for rule in RULES)
 
 
 def test_columns_are_those_with_a_value_known_ones_first():
