@@ -68,7 +68,7 @@ USUAL = {
 
 FAILING = {
     "calibration": {"brain": 2, "hippocampus": 1, "phantom": 1},
-    "held-out": {"brain": 3, "native brain": 1, "hippocampus": 2, "phantom": 2, "liver": 1, "lung": 1},
+    "held-out": {"brain": 5, "native brain": 2, "hippocampus": 3, "phantom": 4, "liver": 2, "lung": 2},
 }
 """By half and organ, how many good pairs are made to fail, in every way; limits are chosen without them."""
 
