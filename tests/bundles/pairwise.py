@@ -12,7 +12,8 @@ SHORT = {
 }
 """Overrides by bundle that leave a few steps."""
 RESULTS = {"displacement.nii.gz", "inverse_displacement.nii.gz", "jacobian.nii.gz", "transform.h5", "warped.nii.gz"}
-RESULTS |= {"warped_label.nii.gz", "registration.png", "metrics.json"}
+RESULTS |= {"warped_label.nii.gz", "registration.png", "report.html", "thumbnail.jpg", "metrics.json"}
+PAGES = {"report.html", "thumbnail.jpg", "metrics.json"}
 
 
 def configs(name: str) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from common.phantom import write_phantom
-from tests.bundles.pairwise import RESULTS, SHORT, configs, copy_of_bundle, run, written
+from tests.bundles.pairwise import PAGES, RESULTS, SHORT, configs, copy_of_bundle, run, written
 from tools.verify import WITHOUT_WEIGHTS, verify
 
 
@@ -59,7 +59,8 @@ def test_evaluation_writes_a_row_a_pair(bundle, dataset):
     lines = (bundle / "eval" / "metrics.csv").read_text().splitlines()
     assert lines[0] == "fixed,moving,dice,sdlogj,ndv" and len(lines) == 1 + 2 + 1
     assert 0.3 < float(lines[-1].split(",")[2]) < 1
-    assert written(bundle / "eval") == {"metrics.csv"}
+    assert written(bundle / "eval") == {"metrics.csv", "reports"}
+    assert [written(folder) for folder in (bundle / "eval" / "reports").iterdir()] == [PAGES] * 2
 
 
 def test_two_files_are_registered_on_the_fixed_files_own_grid(bundle, dataset, tmp_path):

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data import PairDataset
 from common.errors import sentence_of
-from tests.bundles.pairwise import BUNDLES, RESULTS, configs, copy_of_bundle, written
+from tests.bundles.pairwise import BUNDLES, PAGES, RESULTS, configs, copy_of_bundle, written
 from tests.bundles.trained import NETWORKS, ids, overlays, run
 from tools.verify import verify
 
@@ -39,10 +39,11 @@ def test_training_leaves_weights_that_load_safely(bundle):
 
 
 def test_evaluation_writes_a_row_a_pair(bundle, dataset):
-    run(bundle, dataset, "train", "evaluate")
+    run(bundle, dataset, "train", "evaluate", reports=1)
     lines = (bundle / "eval" / "metrics.csv").read_text().splitlines()
     assert lines[0] == "fixed,moving,dice,sdlogj,ndv" and len(lines) == 1 + 2 + 1
     assert 0.3 < float(lines[-1].split(",")[2]) < 1
+    assert [written(folder) for folder in (bundle / "eval" / "reports").iterdir()] == [PAGES]
 
 
 def test_inference_writes_transform_image_label_and_picture(bundle, dataset, tmp_path):

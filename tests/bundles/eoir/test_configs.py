@@ -123,6 +123,7 @@ def test_training_writes_a_tensorboard_curve_and_picture(bundle):
     tags = events.Tags()
     assert "train_loss" in tags["scalars"] and {"val_dice", "val_sdlogj", "val_ndv"} <= set(tags["scalars"])
     assert "validation" in tags["images"]
+    assert "moving image onto fixed image</title>" in (bundle / "eval" / "validation.html").read_text()
 
 
 def test_the_same_seed_and_data_give_the_same_weights(bundle, dataset, tmp_path):

@@ -200,7 +200,7 @@ def test_the_voxel_that_folds_is_marked_where_it_is(page):
             assert abs(where.min() - index * voxel) <= 1 and abs(where.max() + 1 - (index + 1) * voxel) <= 1
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.5])
+@pytest.mark.parametrize("shift", [0.0, 0.3])
 def test_the_lattice_is_drawn_where_its_points_went(open_page, shown, tmp_path, shift):
     """Lines of the columns' axis at every voxel of 1 mm, all moved by a shift along it."""
     plane = display_planes(SIZE, SPACING, ORIENTATION)[0]
@@ -252,6 +252,8 @@ def test_the_table_of_labels_sorts_unknown_values_last(page):
     assert names() == ["7", "2 z", "30 a"] and head.nth(2).get_attribute("aria-sort") == "ascending"
     head.nth(2).get_by_role("button").click()
     assert names() == ["2 z", "7", "30 a"] and head.nth(2).get_attribute("aria-sort") == "descending"
+    head.nth(2).get_by_role("button").click()
+    assert names() == ["7", "2 z", "30 a"]
     head.nth(0).get_by_role("button").click()
     assert names() == ["2 z", "7", "30 a"] and head.nth(2).get_attribute("aria-sort") is None
 
