@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +292,17 @@ def test_names_are_written_and_not_run(open_page, shown, tmp_path):
     page = ready(open_page(tmp_path / "evil.html"))
     assert page.title() == f"moving.nii.gz onto {evil}"
     assert page.locator(".reasons li").inner_text() == evil
+
+
+def test_the_map_of_the_error_has_its_own_layer_where_it_is_known(open_page, page, shown, tmp_path):
+    """From 1 mm at one end of the first axis to 5 at the other; the bar says what the brightest color is."""
+    assert page.locator("option[value=error]").count() == 0
+    error_mm = torch.linspace(1, 5, SIZE[0]).view(-1, 1, 1).expand(SIZE)
+    save_page(tmp_path / "error.html", replace(shown, error_mm=error_mm), METRICS | {"error_limit_mm": 3.0})
+    known, center = ready(open_page(tmp_path / "error.html")), foreground_center(shown.fixed[0, 0].numpy())
+    for number, plane in enumerate(display_planes(SIZE, SPACING, ORIENTATION)):
+        found = pixels(show_alone(known, "deformation", "error", number))
+        share = stretched(slice_view(error_mm.numpy() / 5, plane, center), found) / 255
+        expected = colormaps["viridis"](share, bytes=True)[..., :3].astype(int)
+        assert np.abs(found - expected).mean() < 6, plane.name
+    assert "5.0 mm" in known.locator("[data-row=deformation] .legend").inner_text()
