@@ -25,9 +25,9 @@ class Judged(NamedTuple):
 def judged(rows: Sequence[Row]) -> list[Judged]:
     """Every row with what its labels or landmarks say.
 
-    A good pair has worked if its mean Dice rose by 0.02 or its landmarks came nearer by a tenth. Spoiled and broken registrations have
-    failed; where they may have got over it, only if a tenth of the overlap of the good registration of the same two
-    scans is lost, or their landmarks are half as far again.
+    A good pair has worked if its mean Dice rose by 0.02 or its landmarks came nearer by a tenth. Spoiled and broken
+    registrations have failed; where they may have got over it, only if a tenth of the overlap of the good registration
+    of the same two scans is lost, or their landmarks are half as far again.
     """
     best = {scans_of(row): row for row in reversed(rows) if row["kind"] == GOOD and not row["spoil"]}
     return [Judged(row, worked(row, best.get(scans_of(row)))) for row in rows]
