@@ -6,6 +6,7 @@ engine, :class:`SummarizeRegistrations` a handler.
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .files import save_atomically
 from .fingerprint import file_fingerprint, fingerprint
 from .inference import AlignAffined, ExtractBraind
 from .outputs import SaveRegistrationd
+from .quality import STATES
 from .stopwatch import Stopwatch, now
 
 __all__ = ["PairEvaluator", "PreparePairs", "SummarizeRegistrations"]
@@ -163,7 +165,7 @@ class SummarizeRegistrations:
         if not rows or self.save.own_folder:  # one pair's own folder holds its own scores
             return
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        numbers = [key for key in columns if key not in ("fixed", "moving")]
+        numbers = [key for key in columns if key not in ("fixed", "moving", "verdict", "reasons")]
         means = {key: mean_of(row.get(key) for row in rows) for key in numbers}
 
         def write(path: Path) -> None:
@@ -174,7 +176,9 @@ class SummarizeRegistrations:
 
         path = self.save.output_dir / "metrics.csv"
         save_atomically(write, path)
-        summary = ", ".join(f"{key} {value:.4g}" for key, value in means.items())
+        states = Counter(row["verdict"] for row in rows if "verdict" in row)
+        told = [f"{states[state]} {state}" for state in STATES if states[state]]
+        summary = ", ".join([*told, *(f"{key} {value:.4g}" for key, value in means.items())])
         logger.info("%d pairs: %s; each pair's values are in %s.", len(rows), summary, path)
 
 

@@ -22,6 +22,7 @@ from .label_warp import warp_label_linear
 from .naming import Names, output_names, stem
 from .nifti_files import save_nifti
 from .points import Points, read_points, write_points
+from .quality import self_check
 from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
 from .report import registration_caption, registration_figure, save_figure
 from .report_files import write_report
@@ -48,7 +49,8 @@ class SaveRegistrationd(Transform):
     * ``error.nii.gz``: how far off it may be, in mm, where "pred" has a spread, see ``common.error_map``;
     * ``warped_label.nii.gz``, ``points.csv`` and ``also_<name>.nii.gz``: what came along;
     * ``report.html``: what to look at, and ``thumbnail.jpg``; ``registration.png``: the same as one picture;
-    * ``metrics.json``: scores, folds, the inverse's residual, settings, seconds by step, the fingerprint.
+    * ``metrics.json``: scores, folds, the inverse's residual, whether it worked (``common.quality``), settings, seconds
+      by step, the fingerprint.
 
     Names follow BIDS derivatives where both images' names are BIDS, see ``common.naming``.
 
@@ -181,7 +183,9 @@ class SaveRegistrationd(Transform):
         with whole_folder(target) as folder:
             error = write_error(folder / names.error, data, fields.fixed, paths["fixed"])
             images, scores = self._write(folder, names, fields, paths, watch)
-            row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores, **error}
+            with watch.step("check"):
+                checked = self_check(fields, images, data["pred"], network_affine, scores)
+            row = {"fixed": paths["fixed"].name, "moving": paths["moving"].name, **scores, **error, **checked}
             row |= {} if self.seconds is None else {"seconds": self.seconds}
             row |= {"seconds_by_step": watch.seconds, "settings": self.about}
             if self.report:
@@ -192,7 +196,8 @@ class SaveRegistrationd(Transform):
             (folder / names.metrics).write_text(json.dumps(content, indent=2) + "\n")
         self.rows.append(table_row(row))
         dice_text = f"Dice {row['dice_before']:.3f} -> {row['dice']:.3f}, " if "dice" in row else ""
-        logger.info("%s -> %s: %sresults in %s", row["moving"], row["fixed"], dice_text, target)
+        text = f"{row['moving']} -> {row['fixed']}: {dice_text}{verdict_text(row)}; results in {target}"
+        logger.log(logging.INFO if row["verdict"] == "ok" else logging.WARNING, text)
         return dict(data)
 
     def _write(
@@ -311,8 +316,14 @@ def read_row(path: Path) -> dict:
 
 
 def table_row(row: Mapping) -> dict:
-    """What goes into the table of all pairs."""
-    return {key: value for key, value in row.items() if key != "fingerprint" and not isinstance(value, Mapping | list)}
+    """What goes into the table of all pairs: numbers and words, reasons in one cell."""
+    cells = {key: value for key, value in row.items() if key != "fingerprint" and not isinstance(value, Mapping | list)}
+    return cells | ({"reasons": "; ".join(row["reasons"])} if "reasons" in row else {})
+
+
+def verdict_text(row: Mapping) -> str:
+    """What the check says of a registration, in one line."""
+    return f"{row['verdict']} ({'; '.join(row['reasons'])})" if row["reasons"] else row["verdict"]
 
 
 def scored_labels(images: Images, labels: Sequence[int] | None) -> list[int]:

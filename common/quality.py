@@ -83,8 +83,8 @@ RULES = (
     Rule(
         "similarity_gain",
         -1,
-        "the warped image explains {similarity_gain:+.1%} of the local contrast that was unexplained before, expected at "
-        "least {limit:+.1%}",
+        "the warped image explains {similarity_gain:+.1%} of the local contrast that was unexplained before, expected "
+        "at least {limit:+.1%}",
     ),
     Rule(
         "overlap",

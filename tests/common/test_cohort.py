@@ -129,13 +129,17 @@ def test_an_interrupted_run_goes_on(pairs, tmp_path):
     assert {path.name for path in out.iterdir()} == {"fixed0__moving0", "fixed2__moving0", "metrics.csv"}
 
 
-def test_the_table_has_a_row_a_pair_and_the_means(pairs, tmp_path):
+def test_the_table_has_a_row_a_pair_and_the_means(pairs, tmp_path, caplog):
+    caplog.set_level("INFO", logger="common.cohort")
     good = [pairs[0], pairs[0] | {"fixed": pairs[2]["fixed"]}]
     run(good, tmp_path / "out", Shift())
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
     assert [row["fixed"] for row in rows] == ["fixed0.nii.gz", "fixed2.nii.gz", "mean"]
     seconds = [float(row["seconds"]) for row in rows]
     assert 0 < seconds[2] == pytest.approx((seconds[0] + seconds[1]) / 2) and "files" not in rows[0]
+    states = [row["verdict"] for row in rows[:2]]  # of noise that is shifted
+    assert "ok" not in states and "contrast" in rows[0]["reasons"] and rows[2]["verdict"] == ""
+    assert f"2 pairs: {states.count('check') or states.count('failed')} {states[0]}" in caplog.text
 
 
 def test_seconds_are_the_registrations_alone_and_starts_are_told_apart(pairs, tmp_path):

@@ -147,6 +147,35 @@ def test_linear_labels_are_those_of_the_largest_weight(pair, tmp_path):
     assert np.array_equal(found[clear], (weight > 0.5)[clear]) and found.any()
 
 
+def test_the_check_says_ok_of_the_true_alignment_and_not_of_its_opposite(pair, tmp_path, caplog):
+    """In ``metrics.json``, in the table's row and in the line that is logged."""
+    caplog.set_level("INFO", logger="common.outputs")
+    saved, exact = {}, np.eye(4)
+    exact[:3, 3] = SHIFT_MM
+    for name, shift in (("right", (0, 0, 0)), ("wrong", tuple(-2 * x for x in SHIFT_MM))):
+        save = SaveRegistrationd(str(tmp_path / name), picture=False, report=False)
+        save(answered(pair, shift, exact))
+        saved[name] = json.loads((tmp_path / name / "fixed__moving" / "metrics.json").read_text())
+        assert save.rows[0]["verdict"] == saved[name]["verdict"]
+        assert save.rows[0]["reasons"] == "; ".join(saved[name]["reasons"])
+        assert saved[name]["seconds_by_step"]["check"] > 0
+    assert (saved["right"]["verdict"], saved["right"]["reasons"]) == ("ok", [])
+    assert saved["wrong"]["verdict"] != "ok" and any("Dice" in reason for reason in saved["wrong"]["reasons"])
+    assert saved["right"]["signals"]["similarity"] > 0.9 > 0.5 > saved["wrong"]["signals"]["similarity"]
+    lines = [record.getMessage() for record in caplog.records if "moving.nii.gz -> fixed.nii.gz" in record.getMessage()]
+    assert "ok; results in" in lines[0] and f"{saved['wrong']['verdict']} ({saved['wrong']['reasons'][0]}" in lines[1]
+
+
+def test_answers_from_other_starts_reach_the_check(pair, tmp_path):
+    item = answered(pair, both=True)
+    away = item["pred"]["ddf"] + torch.tensor([5.0, 0, 0]).view(3, 1, 1, 1)  # 10 mm of blobs of about 30
+    item["pred"]["starts"] = away[None]
+    SaveRegistrationd(str(tmp_path), picture=False, report=False)(item)
+    metrics = json.loads((tmp_path / "fixed__moving" / "metrics.json").read_text())
+    assert metrics["signals"]["starts_mm"] == pytest.approx(10, rel=1e-3)
+    assert any("another start" in reason for reason in metrics["reasons"])
+
+
 def test_an_initial_alignment_counts_as_before(pair, tmp_path):
     exact = np.eye(4)
     exact[:3, 3] = SHIFT_MM
