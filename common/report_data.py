@@ -58,7 +58,7 @@ class PairView:
 
 @torch.no_grad()
 def page_data(view: PairView) -> dict:
-    """All that the page draws, as JSON takes it; report.js says how it is read.
+    """All that the page draws, as JSON takes it; assets/volumes.js says how it is read.
 
     Grays are those of ``registration.png``. Images of more than seven million voxels are averaged down to that; the
     displacement is sampled on a coarse lattice, log det J averaged, labels thinned out; a voxel that folds is marked

@@ -1,6 +1,6 @@
 """One HTML file that shows a registration: pictures to drag through, scores, settings; needs no network, no server.
 
-The page is ``assets/report.html`` (jinja2, everything escaped) with ``report.css`` and ``report.js`` written into it.
+The page is ``assets/report.html`` (jinja2, everything escaped) with ``report.css`` and the scripts written into it.
 """
 
 import json
@@ -20,6 +20,7 @@ from .report_data import PairView, page_data
 __all__ = ["registration_page", "save_page"]
 
 ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("volumes.js", "layers.js", "report.js")  # one after the other, as one script
 VERDICTS = {
     "ok": "The self-check found nothing unusual.",
     "check": "Look at this registration before you use it.",
@@ -91,7 +92,7 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
     return template().render(
         title=f"{metrics.get('moving', 'moving')} onto {metrics.get('fixed', 'fixed')}",
         style=asset("report.css"),
-        script=asset("report.js"),
+        script=Markup("\n").join(asset(name) for name in SCRIPTS),
         verdict=metrics.get("verdict") if metrics.get("verdict") in VERDICTS else None,
         verdicts=VERDICTS,
         reasons=metrics.get("reasons") or (),
@@ -118,7 +119,7 @@ def template():
 
 @cache
 def asset(name: str) -> Markup:
-    """Our own style or script, as it stands in its file."""
+    """Our own style or a script, as it stands in its file."""
     return Markup((ASSETS / name).read_text(encoding="utf-8"))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import RegInputError
+from common.report_page import SCRIPTS
 from tools.alone import alone_environment
 from tools.pack import pack, packed_files
 from tools.repository import REPOSITORY
@@ -311,7 +312,7 @@ def test_no_module_of_the_repository_is_loaded_there(two_in_one_process):
 def test_what_the_report_is_made_of_travels_with_every_bundle():
     """In the zip, and with an installed `common`."""
     files = packed_files("svf", REPOSITORY / "bundles", False, REPOSITORY / "common")
-    for name in ("report.html", "report.css", "report.js"):
+    for name in ("report.html", "report.css", *SCRIPTS):
         assert files[f"svf_bundle/common/assets/{name}"] == (REPOSITORY / "common" / "assets" / name).read_bytes()
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert "assets/*" in project["tool"]["setuptools"]["package-data"]["common"]
