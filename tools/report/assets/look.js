@@ -46,5 +46,5 @@ function facts(pair) {
   const link = reportLink(pair);
   if (link) link.textContent = "Open the report";
   const images = element("p", "quiet", [imagesOf(pair), textOf("method", pair)].filter(Boolean).join(" · "));
-  return [element("p", "", badge(pair)), reasons, images, numbers, link];
+  return [element("p", "", badge(pair), " ", link), reasons, images, numbers];
 }
