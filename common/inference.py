@@ -132,6 +132,10 @@ class PairInferer(Inferer):
         self.starts_seconds = 0.0
         """What the last call spent on perturbed starts."""
 
+    def __getstate__(self) -> dict:
+        """The settings alone: what a pair's fingerprint sees, whichever pairs came before."""
+        return {name: value for name, value in vars(self).items() if name != "starts_seconds"}
+
     def __call__(self, inputs: Tensor, network: nn.Module, *args, **kwargs) -> Tensor | dict[str, Tensor]:
         """``network(inputs)`` (B, N, *S), or what there is of "ddf", "inverse", "starts" (B, K, N, *S), "spread".
 

@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from common.errors import RegInputError
+from common.fingerprint import fingerprint
 from common.inference import AlignAffined, ExtractBraind, PairInferer
 from tests.common.scan_pair import anatomy, grid
 from tests.common.test_brain import phantom_head
@@ -76,6 +77,13 @@ def test_the_inverse_comes_along_where_the_network_knows_it():
     found = PairInferer()(image, Invertible())
     assert torch.equal(found["ddf"], image + 1) and torch.equal(found["inverse"], -(image + 1))
     assert torch.equal(PairInferer(inverse=False)(image, Invertible()), image + 1)
+
+
+def test_a_fingerprint_sees_the_settings_and_not_the_pairs_before():
+    inferer = PairInferer(check_starts=1)
+    inferer(torch.rand(1, 2, 8, 8), Answer())
+    assert inferer.starts_seconds > 0
+    assert fingerprint(inferer) == fingerprint(PairInferer(check_starts=1)) != fingerprint(PairInferer(check_starts=2))
 
 
 def test_brains_of_raw_heads_are_cut_out(tmp_path):
