@@ -315,7 +315,7 @@ def raw(
 def intervals(
     work: Annotated[str, typer.Option(help="folder for registrations, kept")],
     out: Out = "results",
-    methods: Annotated[str, typer.Option(help="bundles, with commas")] = "svf,voxelmorph",
+    methods: Annotated[str, typer.Option(help="bundles, with commas")] = "svf,transmorph",
     weights: Annotated[str | None, typer.Option(help="folder with <bundle>/model.pt of those that are trained")] = None,
     pairs: Annotated[int, typer.Option(help="of each half and method")] = 16,
     fit: Annotated[bool, typer.Option(help="write common/error_limits.json from the calibration half")] = False,
