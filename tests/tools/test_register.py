@@ -63,7 +63,9 @@ def test_other_formats_give_the_same_field(dataset, tmp_path, suffix):
     for role, path in other.items():
         sitk.WriteImage(sitk.ReadImage(pair[role]), path)
     for name, images in (("nifti", pair), ("other", other)):
-        register("svf", tmp_path / name, {**images, **SHORT, "affine": "none", "picture": False, "report": False}, quiet=True)
+        register(
+            "svf", tmp_path / name, {**images, **SHORT, "affine": "none", "picture": False, "report": False}, quiet=True
+        )
     first, second = (nib.load(tmp_path / name / "displacement.nii.gz") for name in ("nifti", "other"))
     assert first.get_fdata().any()
     np.testing.assert_allclose(second.get_fdata(), first.get_fdata(), atol=1e-4)
