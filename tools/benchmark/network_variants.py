@@ -51,7 +51,15 @@ VARIANTS = {
         "patch_fcn", {**PATCH_SMALL, "regularizer": "gradient", "smooth_weight": 1.0}
     ),
     "Patch FCN small, whole volume": Variant(
-        "patch_fcn", {**PATCH_SMALL, "patch_size": 96, "core_size": 96, "patches": 1}
+        "patch_fcn",  # eight times the small one's voxels: alpha in square mm and the weight of a voxel are the same
+        {
+            **PATCH_SMALL,
+            "patch_size": 96,
+            "core_size": 96,
+            "patches": 1,
+            "alphas": [0.0011, 0.00055, 0.00011],
+            "smooth_weight": 0.0125,
+        },
     ),
     "Patch FCN light": Variant("patch_fcn", {**PATCH_LIGHT, **PATCH_PAPER}),
     "Patch FCN": Variant("patch_fcn", {"channels": [16, 32, 64, 128, 256], **PATCH_PAPER}),
