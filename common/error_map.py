@@ -78,21 +78,22 @@ def predictors(image: Tensor, ddf: Tensor, spread: Tensor, spacing_mm: Sequence[
 
     Lengths are in voxels and intensities relative, so that neither units nor resolution of a scanner matter.
     """
-    fixed, axes = image[:, 1:2], tuple(range(2, image.ndim))
-    steps = torch.as_tensor(np.asarray(spacing_mm) / voxel_mm(spacing_mm)).float().view(1, -1, *[1] * len(axes))
-    moved, slopes = ddf * steps, squared_gradient(fixed, axes)
+    fixed, sides = image[:, 1:2], [float(side) / voxel_mm(spacing_mm) for side in spacing_mm]
+    steps = torch.tensor(sides).view(1, -1, *[1] * len(sides))
+    moved, slopes = ddf * steps, squared_gradient(fixed, sides)
     values = {
         "spread": smoothed((spread * steps).square().sum(1, keepdim=True), NEAR).sqrt(),
         "structure": smoothed(slopes, EDGE) / slopes[fixed >= fixed.mean()].mean().clamp(min=1e-12),
-        "strain": smoothed(squared_gradient(moved, axes), EDGE).sqrt(),
+        "strain": smoothed(squared_gradient(moved, sides), EDGE).sqrt(),
         "length": moved.norm(dim=1, keepdim=True),
     }
     return {name: (value + LEAST[name]).log() for name, value in values.items()}
 
 
-def squared_gradient(field: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Summed over axes and channels, (B, 1, *S)."""
-    return sum(slope.square() for slope in torch.gradient(field, dim=axes)).sum(1, keepdim=True)
+def squared_gradient(field: Tensor, sides: Sequence[float]) -> Tensor:
+    """Summed over axes and channels, (B, 1, *S), of voxels with these sides."""
+    slopes = torch.gradient(field, spacing=list(sides), dim=tuple(range(2, field.ndim)))
+    return sum(slope.square() for slope in slopes).sum(1, keepdim=True)
 
 
 def smoothed(field: Tensor, sigma: float) -> Tensor:

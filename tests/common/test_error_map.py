@@ -49,6 +49,10 @@ def test_lengths_are_relative_to_the_voxel_and_components_to_its_sides():
     spread[:, 0] = 1.0
     flat = predictors(ramp(), uniform(1.0), spread, (8.0, 1.0, 1.0))["spread"]
     torch.testing.assert_close(flat, torch.full_like(flat, raised("spread", 4.0)))  # 8 mm, of voxels of 2 mm
+    ddf = uniform(0.0)
+    ddf[:, 0] = 0.2 * torch.arange(14.0).view(-1, 1)  # 1.6 mm more with every millimeter along the second axis
+    sheared = predictors(ramp(), ddf, spread, (8.0, 1.0, 1.0))["strain"]
+    torch.testing.assert_close(sheared, torch.full_like(sheared, raised("strain", 1.6)))
     small, large = (predictors(ramp(), uniform(1.0), spread, (s, s, s)) for s in (1.0, 3.0))
     for name in PREDICTORS:
         torch.testing.assert_close(small[name], large[name])
