@@ -31,6 +31,7 @@ from common.registration import Fields, fields_of, scores_of
 from common.volumes import open_volume
 
 from ..repository import REPOSITORY, commit
+from .eoir import append
 from .measuring import device_name
 from .quality_cases import BROKEN, SETTINGS, SPOILED, Case, Setting, Volume, cases_of
 from .quality_scans import HALVES, Scan, gather_scans
@@ -222,14 +223,3 @@ def read(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def append(path: Path, row: Mapping[str, object]) -> None:
-    """Add a row, the header first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
