@@ -7,7 +7,7 @@ ANTS := .venv-ants
 # a file of tests stays with one process, whose fixtures it shares; cores are busy with processes, not with threads
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-slow test-ants lint bench clean
+.PHONY: demo test test-slow test-ants reliability lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ test-slow: $(READY)  ## what takes longer: packed bundles, whole runs, real scan
 
 test-ants: $(ANTS)/.ready  ## what ANTs reads of ours, and we of its
 	$(ANTS)/bin/python -m pytest -m ants
+
+reliability: $(READY)  ## every bad input, attack, fault and kill; the table of what held
+	$(TEST) tests/reliability -m '' --full --ledger results/reliability.csv
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,60 @@
+"""How the tests of reliability are counted: ``--full`` for all cases, ``--ledger FILE`` for the table."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.ledger import Ledger, rows_of, update
+from tools.benchmark.measuring import device_name
+from tools.repository import commit
+
+FOLDER = "REGBUNDLES_LEDGER_FOLDER"  # how the controller tells its workers
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("reliability")
+    group.addoption("--full", action="store_true", help="all cases instead of a sample")
+    group.addoption("--ledger", type=Path, help="csv to write what was tried, right and wrong into")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--ledger", None) and not hasattr(config, "workerinput"):
+        config.ledger_folder = tempfile.TemporaryDirectory()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    folder = getattr(node.config, "ledger_folder", None)
+    node.workerinput[FOLDER] = folder.name if folder else None
+
+
+@pytest.fixture(scope="session")
+def ledger(pytestconfig: pytest.Config) -> Ledger:
+    """Where a test tells what it saw."""
+    if hasattr(pytestconfig, "workerinput"):
+        name = pytestconfig.workerinput.get(FOLDER)
+    else:
+        name = getattr(getattr(pytestconfig, "ledger_folder", None), "name", None)
+    return Ledger(Path(name) if name else None)
+
+
+@pytest.fixture(scope="session")
+def count(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
+    """``count(all, some)``: how many cases to try, all of them under ``--full``."""
+    full = pytestconfig.getoption("--full", False)
+    return lambda all_of_them, some: all_of_them if full else some
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = getattr(session.config, "ledger_folder", None)
+    if folder is None:
+        return
+    lines = [json.loads(line) for file in Path(folder.name).glob("*.jsonl") for line in file.read_text().splitlines()]
+    path = session.config.getoption("--ledger")
+    command = "pytest " + " ".join(map(str, session.config.invocation_params.args))
+    told = {"device": device_name("cpu"), "commit": commit(), "command": command}
+    update(path, [row | told for row in rows_of(lines)])
+    folder.cleanup()

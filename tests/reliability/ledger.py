@@ -1,0 +1,92 @@
+"""What was tried, what went right, and how the libraries alone fare with the same: one line a case, one row a subject.
+
+Tests tell a :class:`Ledger` what they saw before they assert it. ``make reliability`` sums the lines up in
+``results/reliability.csv``; without it nothing is written.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["COLUMNS", "Ledger", "rows_of", "update"]
+
+COLUMNS = (
+    "subject",
+    "tried",
+    "right",
+    "wrong",
+    "libraries",
+    "libraries_tried",
+    "libraries_right",
+    "libraries_wrong",
+    "device",
+    "commit",
+    "command",
+)
+
+
+class Ledger:
+    """Lines of what happened, a file a process.
+
+    Args:
+        folder: where the lines go; ``None``: nowhere.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    @property
+    def kept(self) -> bool:
+        """Whether anybody reads it: only then the libraries have to be tried as well."""
+        return self.folder is not None
+
+    def tell(self, subject: str, case: str, right: bool) -> None:
+        """One case of ours: call it before the assertion, so that a failure counts."""
+        self.write({"subject": subject, "case": case, "right": bool(right)})
+
+    def tell_alone(self, subject: str, case: str, right: bool, libraries: str) -> None:
+        """The same case by the libraries as they are, such as ``"nibabel, MONAI"``."""
+        self.write({"subject": subject, "case": case, "right": bool(right), "libraries": libraries})
+
+    def write(self, line: Mapping[str, object]) -> None:
+        if self.folder is not None:
+            with (self.folder / f"{os.getpid()}.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def rows_of(lines: Iterable[Mapping]) -> list[dict[str, object]]:
+    """A row for each subject, in the order of their names; a case that was told twice counts once, by its last line."""
+    ours: dict[str, dict[str, bool]] = {}
+    alone: dict[str, dict[str, bool]] = {}
+    names: dict[str, str] = {}
+    for line in lines:
+        subject, case = line["subject"], line["case"]
+        (alone if "libraries" in line else ours).setdefault(subject, {})[case] = line["right"]
+        names[subject] = line.get("libraries", names.get(subject, ""))
+    return [
+        counts(cases.values())
+        | {"subject": subject, "libraries": names[subject]}
+        | {f"libraries_{name}": count for name, count in counts(alone.get(subject, {}).values()).items()}
+        for subject, cases in sorted(ours.items())
+    ]
+
+
+def counts(rights: Iterable[bool]) -> dict[str, int]:
+    """How many were tried, right and wrong."""
+    rights = list(rights)
+    return {"tried": len(rights), "right": sum(rights), "wrong": len(rights) - sum(rights)}
+
+
+def update(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write the table; subjects that are not among ``rows`` keep what an earlier run found."""
+    known = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            known = {row["subject"]: row for row in csv.DictReader(file)}
+    known |= {str(row["subject"]): row for row in rows}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(known[subject] for subject in sorted(known))
