@@ -86,3 +86,13 @@ def table_quality(
     from .report_quality import report_quality
 
     print(report_quality(Path(pairs), Path(out)))
+
+
+@report.command("reliability")
+def table_reliability(
+    counts: Annotated[str, typer.Option(help="csv of make reliability")] = "results/reliability.csv",
+) -> None:
+    """Bad inputs, attacks, faults and kills: how many were tried, how many went right, and by the libraries alone."""
+    from .report_reliability import report_reliability
+
+    print(report_reliability(Path(counts)))
