@@ -9,11 +9,13 @@ import typer
 
 from common.errors import RegInputError
 
-__all__ = ["Force", "Out", "Workers", "command_line", "decimals", "numbers", "ranges"]
+__all__ = ["Force", "Out", "Timeout", "Tries", "Workers", "command_line", "decimals", "numbers", "ranges"]
 
 Out = Annotated[str, typer.Option(help="folder to write into")]
 Workers = Annotated[int | None, typer.Option(help="processes; default one a processor")]
 Force = Annotated[bool, typer.Option(help="prepare again what is finished")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="seconds without a byte after which a server is given up")]
+Tries = Annotated[int, typer.Option(min=1, help="in a row without progress, with growing pauses between them")]
 
 
 def numbers(text: str, separator: str, flag: str) -> list[int]:

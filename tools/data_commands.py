@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Force, Out, Workers
+from .arguments import Force, Out, Timeout, Tries, Workers
 from .own_data_commands import folder, pairs
 
 __all__ = ["data"]
@@ -47,13 +47,17 @@ def download(
     accept: Annotated[bool, typer.Option(help="you have read and accept the terms that `data info` names")] = False,
     force: Annotated[bool, typer.Option(help="replace files that are there with another hash")] = False,
     quiet: Annotated[bool, typer.Option(help="draw no bar")] = False,
+    timeout: Timeout = 60.0,
+    tries: Tries = 5,
 ) -> None:
     """Fetch a data set, unpack it and, with --out, prepare it; what is there already is not fetched again."""
     from .data.acquire import acquire
     from .data.catalog import find_source
+    from .data.fetch.web import patience_of
 
-    prepared = None if out is None else Path(out)
-    print(acquire(find_source(name), Path(raw), prepared, accept=accept, force=force, quiet=quiet))
+    prepared, patience = None if out is None else Path(out), patience_of(timeout, tries)
+    options = {"accept": accept, "force": force, "quiet": quiet, "patience": patience}
+    print(acquire(find_source(name), Path(raw), prepared, **options))
 
 
 @data.command()

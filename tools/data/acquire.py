@@ -7,8 +7,10 @@ from common.files import require_writable
 
 from .describe import prepare_command
 from .fetch.archive import extract
+from .fetch.archive_formats import ArchiveError
 from .fetch.download import fetch
 from .fetch.hashes import hash_path
+from .fetch.web import PATIENCE, Patience
 from .source import RemoteFile, Source
 
 __all__ = ["acquire"]
@@ -25,6 +27,7 @@ def acquire(
     force: bool = False,
     allow_http: bool = False,
     quiet: bool = False,
+    patience: Patience = PATIENCE,
 ) -> Path:
     """Fetch a release's files, unpack its archives and, if ``out`` is named, prepare the data set.
 
@@ -38,6 +41,7 @@ def acquire(
         force: replace files that are there with another hash than expected.
         allow_http: for a server on this machine, as tests have one.
         quiet: draw no bar.
+        patience: limits of waiting for servers and of tries.
 
     Returns:
         The path of ``datalist.json`` or, without ``out``, ``raw``.
@@ -51,7 +55,7 @@ def acquire(
     for folder in filter(None, (raw, out)):
         require_writable(folder)
     for file in source.files:
-        path = fetch(file, raw, force=force, allow_http=allow_http, quiet=quiet)
+        path = fetch(file, raw, force=force, allow_http=allow_http, quiet=quiet, patience=patience)
         if is_archive(file):
             unpack(file, path, raw / unpacked_name(file), quiet)
     return raw if out is None else source.prepare(str(raw), str(out))
@@ -72,11 +76,11 @@ def check_allowed(source: Source, accept: bool) -> None:
 
 
 def unpack(file: RemoteFile, path: Path, folder: Path, quiet: bool) -> None:
-    """Extract a file that was fetched; where no hash told that it is not the publisher's, a bad one goes again."""
+    """Extract a file that was fetched; a bad one goes again where no hash of the publisher's vouches for it."""
     try:
         extract(path, folder, quiet=quiet)
-    except RegInputError:
-        if not (file.sha256 or file.md5 or folder.exists()):
+    except ArchiveError:
+        if not (file.sha256 or file.md5):
             path.unlink()
             hash_path(path).unlink(missing_ok=True)
         raise

@@ -19,6 +19,8 @@ class RemoteFile(NamedTuple):
     sha256: str | None = None
     md5: str | None = None
     """The publisher's, where there is no SHA-256; a first download records the SHA-256 then."""
+    hosts: tuple[str, ...] = ()
+    """Where the address may lead on to besides its own host."""
 
 
 class Source(NamedTuple):

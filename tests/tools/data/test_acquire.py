@@ -119,6 +119,24 @@ def test_an_archive_stays_where_its_folder_is_taken_by_something_else(archive, t
     assert (tmp_path / "training" / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_a_bad_archive_for_a_folder_that_is_there_goes_unless_its_publisher_vouches_for_it(tmp_path, published):
+    content = packed({"../evil": b""})
+    (tmp_path / "training").mkdir()
+    with serve(send(content)) as server, pytest.raises(RegInputError, match="do not unpack it"):
+        source = offered(server, content, **({} if published else {"sha256": None}))
+        acquire(source, tmp_path, allow_http=True, quiet=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["training", *(["training.zip"] * published)]
+
+
+def test_an_archive_that_this_machine_cannot_place_stays(archive, tmp_path):
+    """500 MB are not lost because of a name."""
+    (tmp_path / "training").symlink_to(tmp_path / "training.zip")
+    with serve(send(archive)) as server, pytest.raises(RegInputError, match="move it away"):
+        acquire(offered(server, archive, sha256=None), tmp_path, allow_http=True, quiet=True)
+    assert (tmp_path / "training.zip").read_bytes() == archive
+
+
 def test_terms_are_for_a_person_to_accept(archive, tmp_path):
     with serve(send(archive)) as server:
         source = offered(server, archive)._replace(terms="sign the data use agreement")

@@ -15,13 +15,13 @@ from tqdm import tqdm
 from common.errors import RegEnvError, RegInputError, first_line
 from common.files import require_writable, whole_folder
 
-from .archive_formats import CHUNK, Member, Reader, open_reader, sound
+from .archive_formats import CHUNK, ArchiveError, Member, Reader, open_reader, sound
 from .hashes import sha256_of
 from .locks import one_process
 from .names import folded, path_finding, shown
 from .part import fsync_folder
 
-__all__ = ["COMPLETE", "MAX_BYTES", "MAX_ENTRIES", "MAX_RATIO", "extract"]
+__all__ = ["COMPLETE", "MAX_BYTES", "MAX_ENTRIES", "MAX_RATIO", "clashes", "extract", "is_extracted"]
 
 COMPLETE = ".complete"
 """The file in an extracted folder that holds the SHA-256 of its archive."""
@@ -58,8 +58,9 @@ def extract(
         quiet: no progress bar on standard error.
 
     Raises:
-        RegInputError: if the archive is missing, damaged, encrypted, too large or holds what may not be extracted; if
-            the folder holds something else. Nothing is written then.
+        ArchiveError: if the archive is damaged, encrypted, too large or holds what may not be extracted.
+        RegInputError: if the archive is missing or of no known kind; if the folder holds something else. In both cases
+            nothing is written.
         RegEnvError: if the disk is full or the folder cannot be written.
     """
     archive, folder = Path(archive), Path(folder).absolute()
@@ -126,7 +127,7 @@ def judge(archive: Path, reader: Reader, limit: int, max_entries: int) -> list[M
     """The members of an archive, if all of them may be extracted.
 
     Raises:
-        RegInputError: with the first finding and how many there are; at once where a number or the size is too large.
+        ArchiveError: with the first finding and how many there are; at once where a number or the size is too large.
     """
     members: list[Member] = []
     total = 0
@@ -134,9 +135,9 @@ def judge(archive: Path, reader: Reader, limit: int, max_entries: int) -> list[M
         members.append(member)
         total += member.size
         if len(members) > max_entries:
-            raise RegInputError(f"{archive} holds more than {max_entries} members, expected fewer; do not unpack it.")
+            raise ArchiveError(f"{archive} holds more than {max_entries} members, expected fewer; do not unpack it.")
         if total > limit:
-            raise RegInputError(
+            raise ArchiveError(
                 f"{archive} unpacks to more than {limit} bytes, expected no more; it is not what it seems, do not "
                 f"unpack it."
             )
@@ -144,7 +145,7 @@ def judge(archive: Path, reader: Reader, limit: int, max_entries: int) -> list[M
     found += clashes(members)
     if found:
         more = f", and {len(found) - 1} more such things" if len(found) > 1 else ""
-        raise RegInputError(f"{archive} holds {found[0]}{more}, expected plain files and folders; do not unpack it.")
+        raise ArchiveError(f"{archive} holds {found[0]}{more}, expected plain files and folders; do not unpack it.")
     return members
 
 

@@ -20,7 +20,7 @@ from common.errors import RegError, RegInputError, first_line
 
 from .web import is_web_page
 
-__all__ = ["CHUNK", "Member", "Reader", "open_reader", "sound"]
+__all__ = ["CHUNK", "ArchiveError", "Member", "Reader", "open_reader", "sound"]
 
 CHUNK = 1 << 20
 LONGEST_READ = 8 << 20  # bytes; a tar whose header asks for more at once is made to fill the memory
@@ -38,6 +38,10 @@ DAMAGE = (
     OverflowError,
     RuntimeError,  # with NotImplementedError and RecursionError
 )
+
+
+class ArchiveError(RegInputError):
+    """The archive itself is at fault: damaged, or made to do harm."""
 
 
 class Member(NamedTuple):
@@ -73,7 +77,7 @@ def sound(archive: Path) -> Iterator[None]:
         raise
     except DAMAGE as error:
         reason = first_line(error)[:200]
-        raise RegInputError(f"{archive} is damaged ({reason}), expected a sound archive; fetch it again.") from error
+        raise ArchiveError(f"{archive} is damaged ({reason}), expected a sound archive; fetch it again.") from error
 
 
 def open_reader(archive: Path, stream: Any, limit: int, max_entries: int) -> Reader:
@@ -86,7 +90,8 @@ def open_reader(archive: Path, stream: Any, limit: int, max_entries: int) -> Rea
         max_entries: members that it may have.
 
     Raises:
-        RegInputError: if it is of no known kind, or not what its name says.
+        RegInputError: if it is of no known kind by its name.
+        ArchiveError: if it is not what its name says.
     """
     name = archive.name.lower()
     kind = next((ending for ending in READERS if name.endswith(ending)), None)
@@ -94,7 +99,7 @@ def open_reader(archive: Path, stream: Any, limit: int, max_entries: int) -> Rea
         raise RegInputError(f"{archive} is no archive by its name, expected {', '.join(READERS)}; rename it.")
     head = stream.read(BLOCK)
     if is_web_page(head):
-        raise RegInputError(
+        raise ArchiveError(
             f"{archive} is a web page, expected a {kind} archive; fetch it again, after a login if its publisher asks "
             f"for one."
         )
@@ -236,7 +241,7 @@ class Bounded:
     def require(self, place: int) -> None:
         """Refuse a place past the limit."""
         if place > self.limit:
-            raise RegInputError(
+            raise ArchiveError(
                 f"{self.archive} unpacks to more than {self.limit} bytes, expected no more; it is not what it seems, "
                 f"do not unpack it."
             )

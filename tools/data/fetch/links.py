@@ -66,10 +66,11 @@ def look(session: Session, file: RemoteFile, allow_http: bool, patience: Patienc
     if is_on_drive(file):
         with ask(session, "HEAD", drive_page(file), {}, patience=patience) as response:
             return page_link(file, response)
-    with ask(session, "HEAD", file.url, {}, allow_http=allow_http, patience=patience) as response:
+    options = {"hosts": file.hosts, "allow_http": allow_http, "patience": patience}
+    with ask(session, "HEAD", file.url, {}, **options) as response:
         if response.status_code not in HEAD_REFUSED and announced_size(response) is not None:
             return file_link(file, response)
-    with ask(session, "GET", file.url, {"Range": "bytes=0-0"}, allow_http=allow_http, patience=patience) as response:
+    with ask(session, "GET", file.url, {"Range": "bytes=0-0"}, **options) as response:
         return file_link(file, response)
 
 

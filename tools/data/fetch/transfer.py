@@ -90,7 +90,7 @@ def attempt(
     version = part.version(file.url)
     have = part.size() if version else 0
     headers = {"Range": f"bytes={have}-", "If-Range": version} if have and version else {}
-    with ask(session, "GET", file.url, headers, allow_http=allow_http, patience=patience) as response:
+    with ask(session, "GET", file.url, headers, hosts=file.hosts, allow_http=allow_http, patience=patience) as response:
         span = judge(response, file, part, have)
         if span is None:
             return

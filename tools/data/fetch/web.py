@@ -1,6 +1,6 @@
 """One request to a publisher's server: https alone, every redirect judged, a limit to every wait."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -12,7 +12,17 @@ from common.errors import RegInputError, first_line
 
 from .names import shown
 
-__all__ = ["PATIENCE", "Patience", "TransientError", "ask", "is_web_page", "new_session", "require_address"]
+__all__ = [
+    "PATIENCE",
+    "Patience",
+    "TransientError",
+    "ask",
+    "is_web_page",
+    "new_session",
+    "patience_of",
+    "require_address",
+    "split",
+]
 
 MAX_REDIRECTS = 5
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that a later try may not meet
@@ -37,6 +47,11 @@ class Patience(NamedTuple):
 
 
 PATIENCE = Patience()
+
+
+def patience_of(timeout_s: float, tries: int) -> Patience:
+    """What a person grants a server: so long without a byte, so many tries; a connection stands after 10 s or never."""
+    return PATIENCE._replace(connect_s=min(timeout_s, PATIENCE.connect_s), read_s=timeout_s, tries=tries)
 
 
 class TransientError(Exception):
@@ -67,6 +82,7 @@ def ask(
     url: str,
     headers: Mapping[str, str],
     *,
+    hosts: Collection[str] = (),
     allow_http: bool = False,
     patience: Patience = PATIENCE,
 ) -> Response:
@@ -77,16 +93,19 @@ def ask(
         method: "GET" or "HEAD".
         url: where to begin.
         headers: sent to every server on the way.
+        hosts: where it may lead on to, besides the host where it begins.
         allow_http: also plain http, to this machine.
         patience: limits of each wait.
 
     Raises:
-        RegInputError: if the address, or one that it leads to, is not https; or after six redirects.
+        RegInputError: if the address, or one that it leads to, is not https, or is of a host that nobody named; after
+            six redirects.
         TransientError: if the server does not answer, is overloaded or broken.
     """
     address = url
     for _ in range(MAX_REDIRECTS + 1):
         require_address(address, allow_http, url)
+        require_host(address, url, hosts)
         response = send(session, method, address, headers, patience)
         if not response.is_redirect:
             return require_service(response)
@@ -129,6 +148,16 @@ def require_address(address: str, allow_http: bool, origin: str) -> None:
         return
     found = f"{origin} is" if address == origin else f"{origin} leads to {shown(address)},"
     raise RegInputError(f"{found} not a public https address, expected one; fetch the file by hand if you trust it.")
+
+
+def require_host(address: str, origin: str, hosts: Collection[str]) -> None:
+    """Refuse a redirect to a host that has nothing to do with the publisher."""
+    known = (split(origin).hostname or "", *hosts)
+    if split(address).hostname not in known:
+        raise RegInputError(
+            f"{origin} leads to {shown(address)}, expected an address at {' or '.join(known)}; fetch the file by hand "
+            f"if you trust that host."
+        )
 
 
 def joined(address: str, location: str) -> str:

@@ -23,12 +23,25 @@ def endless_redirect(handler, request):
         (status(307, Location="ftp://example.org/scans.zip"), "https"),
         (status(302, Location="https://10.0.0.1/scans.zip"), "not a public https address"),
         (status(302, Location="https://[half"), "not a public https address"),
+        (status(302, Location="https://example.org/scans.zip"), r"leads to .https://example\.org.*at 127\.0\.0\.1;"),
+        (status(302, Location="https://127.0.0.1.example.org/a"), "expected an address at"),
+        (status(302, Location="//example.org/scans.zip"), "leads to .http://example.org"),
         (status(302, Location="/again"), "leads on 6 times"),
     ],
 )
 def test_redirects_that_lead_elsewhere_are_not_followed(tmp_path, bad, words):
     with serve(bad) as server:
         refused(RegInputError, words, remote(server), tmp_path)
+
+
+def test_only_hosts_that_are_named_may_be_led_to(tmp_path):
+    with serve(send(CONTENT)) as other:
+        port = other.url.rpartition(":")[2]
+        with serve(status(302, Location=f"http://localhost:{port}/scans.zip")) as server:
+            refused(RegInputError, "leads to .http://localhost", remote(server), tmp_path)
+            assert other.requests == []
+            file = remote(server, sha256=SHA256, hosts=("localhost",))
+            assert get(file, tmp_path).read_bytes() == CONTENT
 
 
 def test_five_redirects_are_followed(tmp_path):
