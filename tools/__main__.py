@@ -15,6 +15,7 @@ from .arguments import Out, ranges
 from .benchmark.commands import benchmark
 from .data_commands import data
 from .extract_command import extract_command
+from .fetch_command import fetch_command
 from .register_command import register_command
 from .report_command import report_command
 from .transform_commands import COMMANDS
@@ -23,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="To
 app.command("register")(register_command)
 app.command("extract")(extract_command)
 app.command("report")(report_command)
+app.command("fetch")(fetch_command)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data, name="data")

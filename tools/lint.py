@@ -54,7 +54,7 @@ def read_config(content: bytes, where: str) -> Any:
 
     try:
         return json.loads(content, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RegInputError(f"{where} is not JSON ({error}); correct it.") from error
 
 
