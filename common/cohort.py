@@ -19,7 +19,7 @@ from monai.transforms import Compose, LoadImaged
 
 from .datalist import check_datalist
 from .errors import RegEnvError, RegInputError, RegNumericsError, first_line, mendable
-from .files import save_atomically
+from .files import remove_leftovers, save_atomically
 from .fingerprint import file_fingerprint, fingerprint
 from .inference import AlignAffined, ExtractBraind
 from .outputs import SaveRegistrationd
@@ -135,8 +135,8 @@ def failure(error: Exception) -> dict:
 class SummarizeRegistrations:
     """Handler that writes ``metrics.csv``, a row a pair and one of means, when all pairs are done.
 
-    Its column ``seconds`` is the network's time for a pair, reading, resampling, writing and the self-check's further
-    starts left out; pairs that were finished before have none.
+    What killed runs left beside the results goes then. The column ``seconds`` is the network's time for a pair,
+    reading, resampling, writing and the self-check's further starts left out; pairs finished before have none.
 
     Args:
         save: the :class:`common.outputs.SaveRegistrationd` that saw the pairs, one a batch.
@@ -161,7 +161,8 @@ class SummarizeRegistrations:
 
     def __call__(self, engine: Engine) -> None:
         """Write the table and log its means."""
-        rows = self.save.rows
+        rows, folder = self.save.rows, self.save.output_dir
+        remove_leftovers(folder.parent if self.save.own_folder else folder)
         if not rows or self.save.own_folder:  # one pair's own folder holds its own scores
             return
         columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -174,7 +175,7 @@ class SummarizeRegistrations:
                 table.writeheader()
                 table.writerows([*rows, {"fixed": "mean", **means}])
 
-        path = self.save.output_dir / "metrics.csv"
+        path = folder / "metrics.csv"
         save_atomically(write, path)
         states = Counter(row["verdict"] for row in rows if "verdict" in row)
         told = [f"{states[state]} {state}" for state in STATES if states[state]]

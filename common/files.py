@@ -1,5 +1,6 @@
 """Writing files and folders so that a kill, a full disk or a second process leaves no half of one under its name."""
 
+import errno
 import os
 import re
 import shutil
@@ -10,7 +11,17 @@ from typing import Any
 
 from .errors import RegEnvError, RegError
 
-__all__ = ["remove_leftovers", "require_writable", "save_atomically", "whole_folder"]
+__all__ = [
+    "remove_leftovers",
+    "replace_folder",
+    "require_writable",
+    "save_atomically",
+    "temporary_folder",
+    "whole_folder",
+]
+
+LEFTOVER = re.compile(r"\.(?P<process>\d+)\.(?:(?P<kind>new|old)\.)?(?P<name>.+)")
+TURNS = 10  # in which other processes may be first at a folder's name
 
 
 def save_atomically(write: Callable[[Path], Any], path: Path) -> None:
@@ -45,56 +56,74 @@ def whole_folder(path: Path) -> Iterator[Path]:
         RegEnvError: if the new folder cannot be made or put into its place.
     """
     path = path.absolute()
-    new, old = (path.with_name(f".{os.getpid()}.{kind}.{path.name}") for kind in ("new", "old"))
+    with temporary_folder(path) as new:
+        yield new
+        replace_folder(path, new)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` to fill, gone at the end; so is what killed processes left there.
+
+    Raises:
+        RegEnvError: if it cannot be made or filled; the message names ``path``.
+    """
+    folder = path.with_name(f".{os.getpid()}.new.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        bring_back(path)
         remove_leftovers(path.parent)
-        new.mkdir()
-    except OSError as error:
-        raise RegEnvError(f"{path} could not be written ({error}); free space or choose another folder.") from error
-    try:
-        yield new
-        replace_folder(path, new, old)
+        folder.mkdir()
+        yield folder
     except RegError:
         raise
-    except OSError as error:  # while it was filled
+    except OSError as error:
         raise RegEnvError(f"{path} could not be written ({error}); free space or choose another folder.") from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if path.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(path: Path, new: Path) -> None:
+    """Rename ``new``, a folder, to ``path``; what was there goes, or after an error stays.
+
+    What another process puts there in between goes too.
+
+    Raises:
+        RegEnvError: if it cannot be renamed.
+    """
+    old = path.with_name(f".{os.getpid()}.old.{path.name}")
+    for _ in range(TURNS):
+        try:
+            with suppress(FileNotFoundError):  # nothing there
+                os.replace(path, old)
+            os.replace(new, path)
             shutil.rmtree(old, ignore_errors=True)
-
-
-def replace_folder(path: Path, new: Path, old: Path) -> None:
-    """Rename ``new`` to ``path``, what was there to ``old``; both or nothing."""
-    try:
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
-    except OSError as error:
-        with suppress(OSError):  # nothing to bring back where the first step failed
-            os.replace(old, path)
-        raise RegEnvError(f"{path} could not be replaced ({error}); choose another folder.") from error
-
-
-def bring_back(path: Path) -> None:
-    """Undo the first of the two renames of a process that was killed between them."""
-    for leftover in path.parent.iterdir():
-        owner = re.match(r"\.(\d+)\.old\.", leftover.name)
-        if owner and leftover.name[owner.end() :] == path.name and not path.exists() and not is_running(int(owner[1])):
-            os.replace(leftover, path)
+            return
+        except OSError as error:
+            failure = error
+        if failure.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            break
+        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):  # nothing to bring back where the first step failed
+        os.replace(old, path)
+    raise RegEnvError(f"{path} could not be replaced ({failure}); choose another folder.") from failure
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files and folders that killed processes of this machine left in ``folder``."""
+    """Delete the temporary files and folders that killed processes of this machine left in ``folder``.
+
+    A folder that such a process had moved away, and did not live to replace, comes back.
+    """
     for path in folder.glob(".*") if folder.is_dir() else ():
-        owner = re.match(r"\.(\d+)\.", path.name)
-        if owner and not is_running(int(owner[1])):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        owner = LEFTOVER.match(path.name)
+        if owner is None or is_running(int(owner["process"])):
+            continue
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif owner["kind"] == "old" and not (folder / owner["name"]).exists():
+            with suppress(OSError):  # another process did the same
+                os.replace(path, folder / owner["name"])
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def require_writable(folder: Path | str) -> None:

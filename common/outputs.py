@@ -152,7 +152,7 @@ class SaveRegistrationd(Transform):
             RegInputError: if it holds anything that must not be replaced.
         """
         folder = self.folder_of(pair)
-        content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        content = names_in(folder)
         row = read_row(folder / output_names(pair["fixed"], pair["moving"]).metrics)
         foreign = sorted(content - set(row.get("files", ())))
         if foreign:
@@ -304,6 +304,14 @@ def matching(points: Points, fixed: Points, paths: Mapping[str, Path]) -> np.nda
             "expected as many; match them line by line."
         )
     return points.mm
+
+
+def names_in(folder: Path) -> set[str]:
+    """What a folder holds; nothing where there is none, or where another process is replacing it."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def read_row(path: Path) -> dict:

@@ -8,8 +8,6 @@ A network trained on it is a demonstration, not a product.
 
 import gzip
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,8 @@ from torch import Tensor
 
 from .anatomy import LABELS, anatomy
 from .datalist import SECTIONS
-from .errors import RegEnvError, RegInputError
-from .files import save_atomically
+from .errors import RegInputError
+from .files import save_atomically, temporary_folder
 from .flow import integrate
 from .spatial import warp
 
@@ -218,22 +216,13 @@ def ensure_phantom(
             raise RegInputError(
                 f"{target} has files but no datalist.json; name an empty or new folder for the phantom."
             )
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        except OSError as error:
-            raise RegEnvError(f"{target} cannot be written ({error.strerror}); name another dataset_dir.") from error
-        try:
+        with temporary_folder(target) as temporary:
             write_phantom(temporary, subjects, size, spacing_mm, seed, validation_pairs, testing_pairs)
-            temporary.chmod(0o755)
-            temporary.rename(target)  # fails if another process has put its files there
-        except OSError as error:
-            if not (target / "datalist.json").is_file():
-                raise RegEnvError(
-                    f"{target} cannot be written ({error.strerror}); free space or name another."
-                ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not (target / "datalist.json").is_file():  # else another process has put its files there
+                    raise
     check_made_with(target, [int(n) for n in size], seed, [subjects, validation_pairs, testing_pairs])
     return str(target)
 

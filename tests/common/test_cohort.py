@@ -129,6 +129,16 @@ def test_an_interrupted_run_goes_on(pairs, tmp_path):
     assert {path.name for path in out.iterdir()} == {"fixed0__moving0", "fixed2__moving0", "metrics.csv"}
 
 
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_what_killed_runs_left_goes_though_all_is_finished(pairs, tmp_path, own_folder):
+    out = tmp_path / "results" / "out"
+    run(pairs[:1], out, Shift(), own_folder=own_folder)
+    expected = {path.name for path in (out.parent if own_folder else out).iterdir()}
+    ((out.parent if own_folder else out) / ".999999999.metrics.csv").touch()
+    run(pairs[:1], out, Shift(), own_folder=own_folder)
+    assert {path.name for path in (out.parent if own_folder else out).iterdir()} == expected
+
+
 def test_the_table_has_a_row_a_pair_and_the_means(pairs, tmp_path, caplog):
     caplog.set_level("INFO", logger="common.cohort")
     good = [pairs[0], pairs[0] | {"fixed": pairs[2]["fixed"]}]

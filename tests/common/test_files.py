@@ -3,7 +3,7 @@ import os
 import pytest
 
 from common.errors import RegEnvError, RegInputError
-from common.files import save_atomically, whole_folder
+from common.files import remove_leftovers, save_atomically, temporary_folder, whole_folder
 
 
 def test_the_file_appears_whole_in_a_new_folder(tmp_path):
@@ -96,3 +96,42 @@ def test_what_a_killed_process_had_moved_away_comes_back(tmp_path):
     with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out"):
         raise KeyboardInterrupt
     assert content(tmp_path / "out") == {"old": "old"} and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("other", ["later", "out"])
+def test_what_a_killed_process_had_moved_away_comes_back_whatever_is_written_next(tmp_path, other):
+    filled(tmp_path / ".999999999.old.out", "old")
+    with whole_folder(tmp_path / other) as folder:
+        assert content(tmp_path / "out") == {"old": "old"}
+        (folder / "new").write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", other}
+
+
+def test_a_file_that_a_killed_process_left_does_not_come_back(tmp_path):
+    (tmp_path / ".999999999.old.csv").write_text("half a table")
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_puts_there_in_between_is_replaced_too(tmp_path, monkeypatch):
+    target, rename, times = tmp_path / "out", os.replace, []
+
+    def be_overtaken(source, destination):
+        if destination == target and len(times) < 2:
+            times.append(filled(target, f"theirs{len(times)}"))
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "replace", be_overtaken)
+    with whole_folder(target) as folder:
+        (folder / "new").write_text("new")
+    assert len(times) == 2 and content(target) == {"new": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_temporary_folder_goes_and_says_where_there_was_no_room(tmp_path):
+    with temporary_folder(tmp_path / "out") as folder:
+        filled(folder / "part", "a")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RegEnvError, match=r"out could not be written"), temporary_folder(tmp_path / "out"):
+        raise OSError("disk full")
+    assert list(tmp_path.iterdir()) == []
