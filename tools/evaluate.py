@@ -6,7 +6,6 @@ in ``predictions/<method>`` and can be scored again. What the columns mean is sa
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from tqdm import tqdm
 
 from common.datalist import check_datalist, read_datalist, read_header
 from common.errors import RegInputError
+from common.files import replace_folder, temporary_folder
 from common.preflight import check_label
 
-from .evaluation_tables import table, write_results
+from .evaluation_tables import FILES, table, write_results
 from .learn2reg import displacement_stem, write_voxel_displacement
 from .methods import check_sources, parse_methods, predictions_of
 from .pair_pages import PairPages
@@ -86,18 +86,13 @@ def evaluate(
         name: predictions_of(source, pairs, dataset_dir, section, folder / "predictions" / name)
         for name, source in sources.items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".evaluate_", dir=folder) as work:
-        pages = PairPages(Path(work) / "reports", sources, reports, names, rules.labels)
-        label_rows, pair_rows = score_all(predictions, pairs, rules, submissions, Path(work), pages)
+    with temporary_folder(folder / "evaluation") as work:
+        pages = PairPages(work / "reports", sources, reports, names, rules.labels)
+        label_rows, pair_rows = score_all(predictions, pairs, rules, submissions, work / "learn2reg", pages)
         for row in label_rows:
             row["name"] = names.get(row["label"], "")
-        write_results(folder, label_rows, pair_rows, pairs)
-        for name in sources if submissions else ():
-            replace_folder(Path(work) / name, folder / "learn2reg" / name)
-        shutil.rmtree(folder / "reports", ignore_errors=True)  # those of an earlier evaluation
-        if (Path(work) / "reports").is_dir():
-            replace_folder(Path(work) / "reports", folder / "reports")
+        write_results(work, label_rows, pair_rows, pairs)
+        publish(work, folder)
     say(table(pair_rows, pairs))
     return folder
 
@@ -152,10 +147,10 @@ def score_all(
     pairs: Sequence[Pair],
     rules: Rules,
     submissions: dict[str, str],
-    work: Path,
+    fields: Path,
     pages: PairPages,
 ) -> tuple[list[dict], list[dict]]:
-    """Rows of labels.csv and pairs.csv, method by method; fields for a submission go to ``work/<method>``."""
+    """Rows of labels.csv and pairs.csv, method by method; those of a submission go to ``fields/<method>``."""
     labels, rows = {name: [] for name in predictions}, {name: [] for name in predictions}
     with tqdm(total=len(pairs) * len(predictions), desc="scoring", leave=False) as bar:
         for pair in pairs:
@@ -168,14 +163,23 @@ def score_all(
                 rows[name].append({**start, "fixed": pair.fixed.name, "moving": pair.moving.name, **found.pair})
                 pages.offer(name, pair, prediction, truth, found)
                 if submissions:
-                    path = work / name / submissions[pair.name]
+                    path = fields / name / submissions[pair.name]
                     write_voxel_displacement(path, prediction.offset, pair.fixed_grid.affine)
                 bar.update()
     return [row for part in labels.values() for row in part], [row for part in rows.values() for row in part]
 
 
-def replace_folder(source: Path, target: Path) -> None:
-    """Put a finished folder in the place of an older one."""
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
+def publish(work: Path, folder: Path) -> None:
+    """Put a finished evaluation in the place of an earlier one, by renames alone: what it does not have goes."""
+    for name in FILES:
+        if (work / name).is_file():
+            os.replace(work / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    if (work / "reports").is_dir():
+        replace_folder(folder / "reports", work / "reports")
+    else:
+        shutil.rmtree(folder / "reports", ignore_errors=True)
+    for fields in (work / "learn2reg").glob("*"):
+        (folder / "learn2reg").mkdir(exist_ok=True)
+        replace_folder(folder / "learn2reg" / fields.name, fields)

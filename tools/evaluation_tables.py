@@ -15,7 +15,10 @@ from .pair_scores import LABEL_COLUMNS, PAIR_COLUMNS
 from .predictions import Pair
 from .statistics import COMPARED, HIGHER_IS_BETTER, compare, share_images, summarize
 
-__all__ = ["table", "write_results"]
+__all__ = ["FILES", "table", "write_results"]
+
+FILES = ("labels.csv", "pairs.csv", "summary.csv", "comparison.csv", "dice.png")
+"""What an evaluation may write besides folders."""
 
 COMPARISON_COLUMNS = ["first", "other", "metric", "n", "difference", "t95_low", "t95_high", "wilcoxon_p"]
 SHOWN = {
@@ -33,7 +36,7 @@ SHOWN = {
 
 
 def write_results(folder: Path, label_rows: list[dict], pair_rows: list[dict], pairs: Sequence[Pair]) -> None:
-    """The tables and the picture; what an earlier evaluation left and this one does not have goes."""
+    """The tables and the picture into an empty folder, as far as there are rows for them."""
     comparisons = comparison_rows(pair_rows)
     tables = {
         "labels.csv": (["method", "pair", "label", "name", *LABEL_COLUMNS], label_rows),
@@ -44,12 +47,8 @@ def write_results(folder: Path, label_rows: list[dict], pair_rows: list[dict], p
     for name, (columns, rows) in tables.items():
         if rows:
             save_atomically(lambda path, columns=columns, rows=rows: write_table(path, columns, rows), folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)
     if label_rows:
         save_figure(dice_figure(*dice_arrays(label_rows, pairs)), folder / "dice.png")
-    else:
-        (folder / "dice.png").unlink(missing_ok=True)
 
 
 def comparison_rows(pair_rows: list[dict]) -> list[dict]:
