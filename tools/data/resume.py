@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from tqdm import tqdm
@@ -62,7 +63,7 @@ def run_all(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int, title
     if workers <= 1 or len(jobs) <= 1:
         return [work(job) for job in tqdm(jobs, desc=title, unit="subject")]
     results: dict[int, Any] = {}
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=use_one_thread)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         futures = {pool.submit(work, job): index for index, job in enumerate(jobs)}
         for future in tqdm(as_completed(futures), total=len(jobs), desc=title, unit="subject"):
@@ -77,7 +78,17 @@ def run_all(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int, title
     return [results[index] for index in range(len(jobs))]
 
 
-def use_one_thread() -> None:
-    """Give a worker process one thread; ITK, OpenMP and BLAS read this when they are loaded, which comes after."""
+def begin_worker() -> None:
+    """Give a worker process one thread, and end it with the process that started it.
+
+    ITK, OpenMP and BLAS read their number of threads when they are loaded, which comes after.
+    """
     for name in ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    Thread(target=leave_with_parent, daemon=True).start()
+
+
+def leave_with_parent() -> None:
+    """Wait for the end of the process that started this one: killed, it tells its workers nothing, and they stay."""
+    parent_process().join()
+    os._exit(1)
