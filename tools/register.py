@@ -2,10 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from monai.bundle import ConfigParser
+from monai.engines import Evaluator
 
 from common.errors import RegInputError
 from common.intensity import modality_of, similarity_for
@@ -13,7 +15,7 @@ from common.volumes import open_volume
 
 from .repository import REPOSITORY
 
-__all__ = ["bundle_folder", "register"]
+__all__ = ["bundle_folder", "register", "registration_of"]
 
 LINE = logging.Formatter("%(message)s")
 
@@ -26,7 +28,27 @@ def register(
     similarity: str | None = "auto",
     quiet: bool = False,
 ) -> None:
-    """Run a bundle's ``inference.json`` and write what it finds to ``out``.
+    """Run a bundle's ``inference.json`` and write what it finds to ``out``; arguments are :func:`registration_of`'s.
+
+    Raises:
+        RegInputError: if the bundle has no such id or config, or the pair cannot be registered.
+        RegEnvError: if ``out`` cannot be written.
+        RegNumericsError: if a registration leaves the finite numbers.
+    """
+    evaluator = registration_of(bundle, out, ids, overlays, similarity, quiet)
+    say_lines(quiet)
+    evaluator().run()
+
+
+def registration_of(
+    bundle: str,
+    out: Path,
+    ids: Mapping[str, object],
+    overlays: Sequence[str] = (),
+    similarity: str | None = "auto",
+    quiet: bool = False,
+) -> Callable[[], Evaluator]:
+    """What makes the engine that registers: the bundle's config is read and its ids are checked, nothing is built yet.
 
     Args:
         bundle: name under ``bundles``, or the folder of a downloaded one.
@@ -39,9 +61,7 @@ def register(
         quiet: say nothing but errors.
 
     Raises:
-        RegInputError: if the bundle has no such id or config, or the pair cannot be registered.
-        RegEnvError: if ``out`` cannot be written.
-        RegNumericsError: if a registration leaves the finite numbers.
+        RegInputError: if the bundle has no such id or config.
     """
     root = bundle_folder(bundle)
     parser = read_configs(root, overlays)
@@ -53,9 +73,9 @@ def register(
     own = {"bundle_root": str(root), "output_dir": str(out), "own_folder": "fixed" in named, "progress": not quiet}
     check_ids(root, parser, named)
     parser.update({**named, **own})
-    say_lines(quiet)
-    sys.path.insert(0, str(root))  # where a downloaded bundle has its package; the same folder that MONAI adds
-    parser.get_parsed_content("evaluator").run()
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))  # where a downloaded bundle has its package; the same folder that MONAI adds
+    return partial(parser.get_parsed_content, "evaluator")
 
 
 def bundle_folder(name: str) -> Path:
