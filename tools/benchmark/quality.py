@@ -18,15 +18,14 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from common.checkpoint import LoadWeights
+from common.checkpoint import LoadWeights, load_checkpoint, save_checkpoint
 from common.datalist import check_datalist
 from common.errors import mendable
-from common.files import save_atomically
 from common.geometry import transform_points
 from common.outputs import SaveRegistrationd, grid_of, scored_labels
 from common.points import read_points
 from common.quality import SIGNALS, signals_of
-from common.quality_view import coarse_view
+from common.quality_view import View, coarse_view
 from common.registration import Fields, fields_of, scores_of
 from common.volumes import open_volume
 
@@ -108,10 +107,9 @@ class Runs:
         """The scores and signals of a case, empty where there are none; or the sentence with which it is refused."""
         kept = self.work / f"{zlib.crc32('|'.join(case.key).encode()):08x}.pt"
         if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            save_atomically(lambda path: torch.save(self._look(case), path), kept)
-        found = torch.load(kept, weights_only=False)  # written by the line above
-        signals = {} if found["view"] is None else signals_of(found["view"], found["scores"])
+            save_checkpoint(packed(self._look(case)), kept)
+        found = load_checkpoint(kept)
+        signals = {} if found["view"] is None else signals_of(unpacked(found["view"]), found["scores"])
         numbers = {key: found["scores"].get(key) for key in TRUTH} | {key: signals.get(key) for key in SIGNALS}
         written = {key: "" if value is None else f"{value:.{DIGITS}g}" for key, value in numbers.items()}
         return {REFUSED: found[REFUSED], **written}
@@ -144,6 +142,23 @@ class Runs:
 
     def _bundle(self, setting: str) -> "Bundle":
         return Bundle(SETTINGS[setting], self.ids)
+
+
+def packed(found: Mapping) -> dict:
+    """What :meth:`Runs._look` returns, as tensors and plain values alone: reading those runs nothing."""
+    view = None if found["view"] is None else {key: as_tensor(value) for key, value in vars(found["view"]).items()}
+    return {**found, "view": view}
+
+
+def as_tensor(value: Tensor | np.ndarray | None) -> Tensor | None:
+    """An array as a tensor; the others stay."""
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def unpacked(view: Mapping[str, Tensor | None]) -> View:
+    """The view of :func:`packed`."""
+    matrices = {key: None if view[key] is None else view[key].numpy() for key in ("affine", "initial")}
+    return View(**{**view, **matrices})
 
 
 def look(save: SaveRegistrationd, pair: Mapping[str, str], item: dict, pred: Mapping[str, Tensor]) -> dict:
