@@ -22,6 +22,7 @@ from .working_grid import working_spacing
 __all__ = ["ScaleForegroundPercentiled", "StackPaird", "ToIntegerLabeld", "ToNetworkGridd", "network_grid", "resample"]
 
 FLOAT32_EXACT = 2**24  # above it float32 does not hold every whole number
+STANDARD = {2: "LA", 3: "LIA"}  # by axes: brains as FreeSurfer has them, and the phantoms
 
 
 class ToIntegerLabeld(MapTransform):
@@ -186,7 +187,7 @@ class ToNetworkGridd(Transform):
     as affine afterwards. So have their masks, where the item has them loaded; paths of masks stay as they are.
 
     Args:
-        orientation: axis codes, "LIA" or, for 2-D, such as "LA"; None keeps the fixed image's.
+        orientation: axis codes, "LIA" or, for 2-D, such as "LA"; "standard" is these two; None is the fixed image's.
         spacing_mm: voxel size along each of these axes; None keeps the fixed image's. With both the grid is its own.
             "auto" keeps the fixed image's unless its voxels are far from cubes or too many
             (:func:`common.working_grid.working_spacing`).
@@ -254,7 +255,8 @@ class ToNetworkGridd(Transform):
     def _axes_of(self, affine: np.ndarray, spacing: np.ndarray | None = None) -> tuple[str, tuple[float, ...]]:
         """Orientation and spacing of the grid, in its order, for a fixed image of this affine or another spacing."""
         own = io_orientation(affine)
-        orientation = self.orientation or "".join(ornt2axcodes(own))
+        asked = STANDARD.get(len(own)) if self.orientation == "standard" else self.orientation
+        orientation = asked or "".join(ornt2axcodes(own))
         if self.spacing_mm is not None:
             return orientation, self.spacing_mm
         old = np.linalg.norm(affine[:-1, :-1], axis=0) if spacing is None else spacing

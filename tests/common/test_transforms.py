@@ -96,6 +96,23 @@ def test_in_its_own_orientation_and_spacing_the_fixed_image_stays_as_it_is():
 
 
 @pytest.mark.parametrize("case", FIXED)
+def test_in_the_standard_orientation_a_grid_has_its_voxels_where_they_were(case):
+    fixed = image_on(FIXED[case], (6, 7, 8))
+    item = ToNetworkGridd("standard", None)({"fixed": fixed, "moving": fixed})
+    assert "".join(nib.aff2axcodes(item["network_affine"])) == "LIA"
+    values, there = at_world(fixed, FIXED[case], world_of_grid(item["network_affine"], item["fixed"].shape[1:]))
+    assert sorted(item["fixed"].shape[1:]) == [6, 7, 8] and there.all()
+    np.testing.assert_allclose(item["fixed"][0].numpy(), values, atol=1e-5)
+
+
+def test_the_standard_orientation_of_slices_is_la():
+    fixed = MetaTensor(torch.rand(1, 6, 7), affine=torch.eye(4).double())
+    item = ToNetworkGridd("standard", None)({"fixed": fixed, "moving": fixed})
+    assert "".join(nib.aff2axcodes(item["network_affine"])) == "LA"
+    torch.testing.assert_close(item["fixed"].as_tensor(), fixed.as_tensor().flip(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("case", FIXED)
 def test_by_default_the_grid_is_the_fixed_images_own(case):
     fixed = image_on(FIXED[case], (6, 7, 8))
     item = ToNetworkGridd(None, None)({"fixed": fixed, "moving": fixed})
