@@ -59,6 +59,11 @@ def test_squaring_is_first_order_in_the_number_of_steps():
     assert all(1.9 < a / b < 2.1 for a, b in pairwise(errors)), errors
 
 
+def test_seven_squarings_are_made_unless_told():
+    svf = affine_field(GENERATOR, (9, 9, 9))
+    assert torch.equal(integrate(svf), integrate(svf, 7)) and not torch.equal(integrate(svf), integrate(svf, 6))
+
+
 def test_semi_lagrangian_is_second_order_in_the_time_step():
     exact = affine_field(expm(GENERATOR) - np.eye(3), (33, 33, 33))
     svf = affine_field(GENERATOR, (33, 33, 33))

@@ -57,6 +57,11 @@ def test_element_areas_of_drawn_cases(corners, area):
     assert element_areas((1, 1, 1))[code_of(*corners)] == pytest.approx(area, abs=1e-12)
 
 
+def test_the_table_of_areas_that_all_calls_share_cannot_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        element_areas((1, 1, 1))[0] = 1
+
+
 def test_element_areas_scale_with_the_voxel():
     areas = element_areas((2.0, 3.0, 5.0))
     for axis, area in enumerate((15, 10, 6)):

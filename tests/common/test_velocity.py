@@ -251,7 +251,7 @@ def test_numbers_out_of_range_are_refused(setting):
     [
         ({"fixed": torch.ones(1, 1, 8, 8, 9)}, "same|twice"),
         ({"fixed": torch.ones(2, 1, 8, 8, 8), "moving": torch.ones(2, 1, 8, 8, 8)}, "twice"),
-        ({"start": torch.zeros(1, 3, 4, 4, 4)}, "start"),
+        ({"start": torch.zeros(1, 3, 4, 4, 4)}, r"start has shape \[1, 3, 4, 4, 4\], expected \[1, 3, 8, 8, 8\]"),
         ({"mask": torch.zeros(1, 1, 8, 8, 8)}, "0 voxels inside"),
         ({"mask": torch.ones(1, 1, 4, 4, 4)}, "mask"),
     ],
