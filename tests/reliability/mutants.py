@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing.context import BaseContext
@@ -145,7 +146,9 @@ class Copy:
         process.start()
         process.join(limit_s)
         if process.exitcode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it did not come as far as having a group of its own
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.join()
             return None, ""
         return process.exitcode, output.read_text(encoding="utf-8", errors="replace")
