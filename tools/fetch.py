@@ -21,7 +21,7 @@ from common.files import remove_leftovers, require_writable
 from .data.fetch.archive import COMPLETE, clashes, extract, is_extracted
 from .data.fetch.archive_formats import ArchiveError, Member
 from .data.fetch.download import fetch
-from .data.fetch.locks import one_process
+from .data.fetch.locks import is_left, one_process
 from .data.fetch.names import path_finding, shown
 from .data.fetch.part import fsync_folder
 from .data.fetch.web import PATIENCE, Patience
@@ -32,7 +32,7 @@ from .releases import Release, Way, find_release, hosts_of
 
 __all__ = ["fetch_bundle"]
 
-MAX_ZIP = 1 << 30  # bytes; what is larger belongs into large_files.yml
+MAX_ZIP = 64 << 20  # bytes; sources, and weights up to 5 MiB: larger ones stand in large_files.yml
 MAX_WEIGHTS = 16 << 30
 MAX_ENTRIES = 10_000
 LIST = "large_files.yml"
@@ -81,18 +81,18 @@ def fetch_bundle(
     release = find_release(asked, source, version, sha256, way)
     target = Path(out).absolute() / release.name
     work = target.with_name(f"{release.name}_v{release.version}.{release.file.sha256[:12]}.part")
-    if not is_extracted(target, release.file.sha256):
+    if not is_extracted(target, release.file.sha256) or is_left(target):
         require_writable(target.parent)
         with one_process(target, quiet):
+            remove_leftovers(target.parent)
             if not is_extracted(target, release.file.sha256):
                 bring(release, target, work, way, quiet)
-    discard(work)  # after a kill between the last two steps it is still there
+            discard(work)
     return target
 
 
 def bring(release: Release, target: Path, work: Path, way: Way, quiet: bool) -> None:
     """Let a bundle arrive in ``work`` and give it its place."""
-    remove_leftovers(target.parent)
     try:
         bundle = assemble(release, work, way, quiet)
         publish(bundle, target, release.file.sha256)
@@ -100,6 +100,8 @@ def bring(release: Release, target: Path, work: Path, way: Way, quiet: bool) -> 
         discard(work)  # what came is not what was published: nothing to build on
         raise
     except RegError:
+        if not any(path.is_file() for path in work.rglob("*")):
+            discard(work)
         raise
     except OSError as error:
         discard(work)

@@ -198,6 +198,16 @@ def test_what_a_server_that_fails_has_given_is_taken_up_again(tmp_path):
     assert WEIGHTS.items() <= tree(folder).items() and os.listdir(tmp_path / "out") == ["toy"]
 
 
+def test_what_a_kill_left_beside_a_bundle_that_is_whole_goes_with_the_next_call(packed, tmp_path):
+    with serve(offering(files_in(packed))) as server:
+        before = tree(fetched(server, tmp_path))
+        work = f"toy_v0.1.0.{sha256((packed / 'toy_v0.1.0.zip').read_bytes())[:12]}.part"
+        for name in (f"{work}/toy_v0.1.0.zip", f".999999999.gone.{work}/x", "toy.lock"):
+            write(tmp_path / name, "x")
+        assert tree(fetched(server, tmp_path)) == before
+    assert os.listdir(tmp_path) == ["toy"]
+
+
 def test_a_full_disk_leaves_nothing(packed, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -13,11 +13,11 @@ from typing import IO
 from tqdm import tqdm
 
 from common.errors import RegEnvError, RegInputError, first_line
-from common.files import require_writable, whole_folder
+from common.files import remove_leftovers, require_writable, whole_folder
 
 from .archive_formats import CHUNK, ArchiveError, Member, Reader, open_reader, sound
 from .hashes import sha256_of
-from .locks import one_process
+from .locks import is_left, one_process
 from .names import folded, path_finding, shown
 from .part import fsync_folder
 
@@ -66,10 +66,11 @@ def extract(
     archive, folder = Path(archive), Path(folder).absolute()
     with open_archive(archive) as stream:
         digest = sha256_of(stream, f"check {archive.name}", quiet=quiet)
-        if is_extracted(folder, digest):
+        if is_extracted(folder, digest) and not is_left(folder):
             return folder
         require_writable(folder.parent)
         with one_process(folder, quiet):
+            remove_leftovers(folder.parent)
             if not is_extracted(folder, digest):
                 limit = allowed(os.fstat(stream.fileno()).st_size, max_bytes, max_ratio)
                 with sound(archive):
@@ -89,6 +90,7 @@ def is_extracted(folder: Path, digest: str) -> bool:
     """Whether a folder was made from the archive of this SHA-256; RegInputError if it holds something else."""
     try:
         if not any(folder.iterdir()):
+            require_no_link(folder)
             return False
     except FileNotFoundError:
         return False
@@ -101,6 +103,12 @@ def is_extracted(folder: Path, digest: str) -> bool:
     if found == digest:
         return True
     raise RegInputError(f"{folder} was made from {found[:80]}, expected {digest} or nothing; move it away.")
+
+
+def require_no_link(folder: Path) -> None:
+    """Refuse to fill a place that a link stands in: what it leads to is not ours."""
+    if folder.is_symlink():
+        raise RegInputError(f"{folder} is a link, expected a folder or nothing; move it away.")
 
 
 def allowed(packed: int, max_bytes: int, max_ratio: float) -> int:

@@ -11,12 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.errors import RegEnvError, RegError, RegInputError
-from common.files import require_writable
+from common.files import remove_leftovers, require_writable
 
 from ..source import RemoteFile
 from .drive import fetch_from_drive, is_on_drive
 from .hashes import hash_finding, hash_path, hashes_of, record, recorded
-from .locks import one_process
+from .locks import is_left, one_process
 from .names import name_finding, shown
 from .part import Part
 from .transfer import HTML, transfer
@@ -60,13 +60,16 @@ def fetch(
     """
     path = target_of(file, Path(folder))
     before = stamp(path)
-    if before and is_right(path, file, force, quiet):
+    right = bool(before) and is_right(path, file, force, quiet)
+    if right and not is_left(path):
         return path
     require_writable(path.parent)
     with one_process(path, quiet):
-        if stamp(path) != before and is_right(path, file, force, quiet):
-            return path  # another process was first
+        remove_leftovers(path.parent)
         part = Part(path)
+        if right or (stamp(path) != before and is_right(path, file, force, quiet)):
+            part.remove()
+            return path  # another process was first, or was killed when all was done but the tidying
         try:
             bring(file, part, allow_http, quiet, max_bytes, patience)
             publish(part, file, force, quiet)

@@ -1,5 +1,6 @@
 """One process at a time for one target."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from common.errors import RegEnvError
 
-__all__ = ["one_process"]
+__all__ = ["is_left", "one_process"]
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def one_process(path: Path, quiet: bool = False) -> Iterator[None]:
     Raises:
         RegEnvError: if the lock's file cannot be made.
     """
-    name = path.with_name(f"{path.name}.lock")
+    name = lock_path(path)
     lock = FileLock(name)
     try:
         wait_for(lock, f"waiting for another process that makes {path}", quiet)
@@ -35,6 +36,16 @@ def one_process(path: Path, quiet: bool = False) -> Iterator[None]:
     finally:
         name.unlink(missing_ok=True)  # while it is held: whoever waits on it sees that it has lost its name
         lock.release()
+
+
+def is_left(path: Path) -> bool:
+    """Whether a process that holds ``path``, or was killed while it did, left its lock where it can be taken away."""
+    return lock_path(path).exists() and os.access(path.parent, os.W_OK)
+
+
+def lock_path(path: Path) -> Path:
+    """The file that is locked for a path."""
+    return path.with_name(f"{path.name}.lock")
 
 
 def wait_for(lock: FileLock, message: str, quiet: bool) -> None:

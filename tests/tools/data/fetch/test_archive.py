@@ -71,6 +71,27 @@ def test_a_file_in_the_folders_place_is_left_alone(tmp_path):
     refused(ordinary(tmp_path / "scans.zip"), "is a file")
 
 
+def test_a_link_in_the_folders_place_is_not_filled(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    refused(ordinary(tmp_path / "scans.zip"), "is a link")
+
+
+def test_a_link_to_what_was_extracted_elsewhere_is_taken(tmp_path):
+    archive = ordinary(tmp_path / "scans.zip")
+    (tmp_path / "out").symlink_to(unpack(archive, tmp_path / "large disk"))
+    assert unpack(archive, tmp_path / "out") == tmp_path / "out"
+
+
+def test_what_a_kill_left_beside_a_folder_that_is_whole_goes_with_the_next_call(tmp_path):
+    archive = ordinary(tmp_path / "scans.zip")
+    unpack(archive, tmp_path / "out")
+    (tmp_path / "out.lock").touch()
+    (tmp_path / ".999999999.old.out").mkdir()
+    unpack(archive, tmp_path / "out")
+    assert names(tmp_path) == ["out", "scans.zip"]
+
+
 def test_rights_of_others_are_not_taken_over(tmp_path):
     members = [(tar_info("run", mode=0o6777), b"1"), (tar_info("sub", tarfile.DIRTYPE, mode=0o000), b"")]
     folder = unpack(make_tar(tmp_path / "scans.tar", *members), tmp_path / "out")

@@ -138,6 +138,14 @@ def test_a_killed_download_is_taken_up_where_it_was(tmp_path):
         assert names(tmp_path) == ["scans.zip", "scans.zip.sha256"]
 
 
+def test_what_a_kill_left_beside_a_file_that_is_whole_goes_with_the_next_call(tmp_path):
+    put(tmp_path, CONTENT)
+    for name in ("scans.zip.lock", "scans.zip.part.json", ".999999999.writable"):
+        (tmp_path / name).touch()
+    get(RemoteFile("scans.zip", "https://example.org/", sha256=SHA256), tmp_path)
+    assert names(tmp_path) == ["scans.zip"]
+
+
 def test_two_processes_fetch_once(tmp_path):
     with serve(send(CONTENT, pause_s=0.03)) as server:
         processes = [child(server, tmp_path) for _ in range(2)]
