@@ -20,8 +20,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from .datalist import GRID_NAME
-from .errors import RegInputError, first_line, sentence_of
+from .errors import RegInputError, first_line
 from .files import remove_leftovers, require_writable, save_atomically
+from .weights import check_published, fill
 
 __all__ = ["CheckpointBest", "LoadWeights", "TrainingState", "load_checkpoint", "save_checkpoint"]
 
@@ -85,7 +86,8 @@ class LoadWeights:
 
     Args:
         network: module to fill; every key and shape must fit.
-        path: file written by a train command, or any plain state dict of tensors.
+        path: file written by a train command, or any plain state dict of tensors; in a bundle whose large_files.yml
+            states its hash, only with that.
         train_command: what the message advises when there is no file.
     """
 
@@ -102,19 +104,21 @@ class LoadWeights:
         """Fill the network.
 
         Raises:
-            RegInputError: if the file is missing, damaged or of another network.
+            RegInputError: if the file is missing, damaged, of another network, not finite, or not the one that the
+                bundle's large_files.yml states.
         """
         if not self.path.is_file():
             raise RegInputError(
                 f"{self.path} is missing, expected trained weights; make them with `{self.train_command}`."
             )
+        check_published(self.path)
         try:
             device = next(self.network.parameters()).device
-            self.network.load_state_dict(load_checkpoint(self.path, device, must_be_sealed=False))
-        except Exception as error:
+            fill(self.network, load_checkpoint(self.path, device, must_be_sealed=False))
+        except RegInputError as error:
             raise RegInputError(
-                f"{self.path} does not hold this network's weights ({sentence_of(error) or first_line(error)}); train "
-                "again or give the same settings as in training."
+                f"{self.path} does not hold this network's weights ({error}); train again or give the same settings as "
+                "in training."
             ) from error
 
 
