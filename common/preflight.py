@@ -4,8 +4,10 @@ nibabel accepts a good deal that ruins a registration without a word: bytes lost
 never reaches the checksum), four-dimensional and complex images, NaN voxels, affines that it made up itself.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -14,11 +16,14 @@ from nibabel.spatialimages import SpatialImage
 
 from .dicom import DICOM_MAGIC, is_series
 from .errors import RegInputError
+from .nifti_header import header_breaches, header_doubts, stored_header
 from .streams import stream_length
 from .text_header import compressed_voxels
 from .volumes import is_text_headed, open_volume, read_voxels, spatial_size
 
 __all__ = ["Volume", "check_image", "check_label", "check_subject", "collect", "findings", "label_values", "refuse"]
+
+logger = logging.getLogger(__name__)
 
 HEAD = 256  # bytes that tell what kind of file it is
 GZIP_MAGIC = b"\x1f\x8b"
@@ -62,7 +67,8 @@ def check_image(
     """
     path = Path(path)
     image = open_image(path, ndim, assume_affine, max_voxels)
-    voxels = read_voxels(image)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told
+        voxels = read_voxels(image).astype(np.float32)
     bad = ~np.isfinite(voxels)
     if bad.any():
         first = tuple(map(int, np.argwhere(bad)[0]))
@@ -72,7 +78,7 @@ def check_image(
         )
     if voxels.min() == voxels.max():
         raise RegInputError(f"{path} is {voxels.flat[0]:g} everywhere, expected contrast; check how it was exported.")
-    return Volume(path, voxels.astype(np.float32), image.affine)
+    return Volume(path, voxels, image.affine)
 
 
 def check_label(path: Path | str, image: Volume | None = None, *, max_voxels: int = MAX_VOXELS) -> Volume:
@@ -146,6 +152,7 @@ def open_image(path: Path, ndim: int | None, assume_affine: bool, max_voxels: in
     check_shape(path, image, ndim, max_voxels)
     check_type(path, image)
     check_affine(path, image, assume_affine)
+    check_header(path, image)
     check_bytes(path, image)
     return image
 
@@ -219,8 +226,30 @@ def check_affine(path: Path, image: SpatialImage, assume_affine: bool) -> None:
         )
 
 
+def check_header(path: Path, image: SpatialImage) -> None:
+    """A NIfTI header that does not contradict itself; what it leaves in doubt is said once."""
+    if not is_nifti(path, image):
+        return
+    breaches = header_breaches(stored_header(image))
+    if breaches:
+        raise RegInputError(f"{path} is damaged: {'; '.join(breaches)}, expected as many; fetch it again.")
+    for doubt in header_doubts(image.header):
+        say_once(f"{path} states {doubt}.")
+
+
+def is_nifti(path: Path, image: SpatialImage) -> bool:
+    """Whether the header is the file's own: images of the formats that ITK reads get one as well."""
+    return isinstance(image.header, nib.Nifti1Header) and not is_text_headed(path) and not is_series(path)
+
+
+@cache
+def say_once(warning: str) -> None:
+    """Log a warning, unless this process has said it: a file is opened several times."""
+    logger.warning(warning)
+
+
 def check_bytes(path: Path, image: SpatialImage) -> None:
-    """As many bytes as the header claims; of a compressed stream, down to its checksum.
+    """As many bytes as the header claims, of NIfTI no more; of a compressed stream, down to its checksum.
 
     What is not compressed is counted by ITK where it reads the file.
     """
@@ -238,6 +267,10 @@ def check_bytes(path: Path, image: SpatialImage) -> None:
     if found < expected:
         raise RegInputError(
             f"{path} holds {found} bytes, its header claims {expected}; it is cut short, fetch it again."
+        )
+    if found > expected and is_nifti(path, image):
+        raise RegInputError(
+            f"{path} holds {found} bytes, its header claims {expected}; its size or data type is wrong, fetch it again."
         )
 
 

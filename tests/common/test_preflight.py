@@ -210,6 +210,35 @@ def test_a_file_without_a_position_is_refused_unless_allowed(path, voxels):
     np.testing.assert_array_equal(check_image(path, assume_affine=True).voxels, voxels)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_file_longer_than_its_header_claims_is_refused(path, axis):
+    """nibabel reads a smaller image out of it, its rows shifted against each other."""
+    change(path, 42 + 2 * axis, struct.pack("<h", SIZE[axis] - 1))
+    with pytest.raises(RegInputError, match="its size or data type is wrong"):
+        check_image(path)
+
+
+def test_a_header_that_contradicts_itself_is_refused(path):
+    change(path, 70, struct.pack("<h", 8))  # int32, of the 16 bits that bitpix says
+    with pytest.raises(RegInputError, match="states 16 bits a voxel, its data type has 32"):
+        check_image(path)
+
+
+def test_what_a_header_leaves_in_doubt_is_said_once(path, caplog):
+    change(path, 252, struct.pack("<h", 1))  # qform_code
+    change(path, 268, struct.pack("<f", 99))  # qoffset_x
+    for _ in range(3):
+        check_image(path)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and str(path) in record.message and "the sform was taken" in record.message
+
+
+def test_a_scale_that_float32_cannot_hold_is_refused(path):
+    change(path, 112, struct.pack("<ff", 3e38, 0))
+    with pytest.raises(RegInputError, match="NaN or infinite voxels"):
+        check_image(path)
+
+
 def write_itk(voxels, path, compress=True):
     image = sitk.GetImageFromArray(voxels.T)
     image.SetOrigin((1, 2, 3))
