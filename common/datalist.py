@@ -166,8 +166,11 @@ def check_keypoints(keypoints: str, size: tuple[int, ...]) -> None:
 
 
 def check_counts(fixed: str, moving: str) -> None:
-    """Raise RegInputError unless two tables of landmarks have as many lines."""
-    counts = [sum(map(bool, map(str.strip, Path(path).read_text().splitlines()))) for path in (fixed, moving)]
+    """Raise RegInputError unless two tables of landmarks have as many lines; bytes that are no text count, too."""
+    try:
+        counts = [sum(map(bool, map(bytes.strip, Path(path).read_bytes().splitlines()))) for path in (fixed, moving)]
+    except OSError:  # told where each is read
+        return
     if counts[0] != counts[1]:
         raise RegInputError(
             f"{fixed} has {counts[0]} landmarks and {moving} {counts[1]}, expected as many; match them line by line."

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -273,3 +274,11 @@ def test_every_unusable_file_is_named(scans):
     with pytest.raises(RegInputError) as error:
         check_datalist([scans])
     assert "fixed.nii" in str(error.value) and "moving.nii" in str(error.value)
+
+
+def test_landmarks_that_are_no_text_are_one_finding(scans):
+    """Their lines are counted all the same."""
+    Path(scans["moving_keypoints"]).write_bytes(b"1,2,3\n4,5.\xff,6\n")
+    with pytest.raises(RegInputError, match=r"moving\.csv is not a table of landmarks") as caught:
+        check_datalist([scans])
+    assert "findings" not in str(caught.value)
