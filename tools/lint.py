@@ -1,32 +1,29 @@
-"""What the bundles' configs may say: known targets, no lambda, no place on one machine, nothing too early."""
+"""What the bundles' configs may say: what is allowed, no lambda, no place on one machine, nothing too early."""
 
 import ast
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from common.errors import RegInputError
 
+from .allowed import forbidden
 from .vendor import parse_expression
 
 __all__ = ["absolute_paths", "lint_config", "lint_configs", "read_config", "strings_of"]
-
-PREFIXES = ("monai", "torch", "ignite", "common")
-"""Packages that a ``_target_`` may name besides the bundle's own; MONAI's short names need none."""
 
 NO_CONFIGS = ("metadata.json", "monailabel_train.json")  # the second is what MONAI Label writes while it trains
 
 # at a text's start or after a blank, quote, `=` or bracket: /word, ~, C:\; not the // of a URL
 PLACE = re.compile(r"""(?:^|[\s'"=\[(,])(~(?:[/\w]|$)|/\w[\w./-]*|[A-Za-z]:[\\/])""")
-HOME_CALLS = {"expanduser", "home"}
 
 
 def lint_configs(folder: Path) -> list[str]:
     """Findings over all configs of a bundle's folder, each beginning with the file's name; empty if all is well."""
-    findings = []
+    others = sorted(path.name for path in (folder / "configs").glob("*") if path.suffix in (".yaml", ".yml"))
+    findings = [f"{name}: not looked at, expected JSON" for name in others]
     for path in sorted((folder / "configs").glob("*.json")):
         if path.name not in NO_CONFIGS:
             config = read_config(path.read_bytes(), path.name)
@@ -37,7 +34,7 @@ def lint_configs(folder: Path) -> list[str]:
 def lint_config(config: dict, package: str) -> Iterator[str]:
     """Findings in one parsed config of the bundle whose package this is."""
     yield from absolute_paths(config)
-    yield from unknown_targets(config, package)
+    yield from forbidden(config, package)
     yield from lambdas(config)
     yield from too_early(config, package)
 
@@ -75,8 +72,6 @@ def absolute_paths(config: Any) -> Iterator[str]:
             found = PLACE.search(part)
             if found:
                 yield f"{where} has the path '{found.group(1)}', expected one relative to bundle_root or an argument"
-        if text.startswith("$") and names_called(text, where) & HOME_CALLS:
-            yield f"{where} asks for the home folder, expected a path relative to bundle_root or an argument"
 
 
 def literals(text: str, where: str) -> list[str]:
@@ -85,38 +80,6 @@ def literals(text: str, where: str) -> list[str]:
         return [text]
     tree = parse_expression(text, where)[0]
     return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-def names_called(text: str, where: str) -> set[str]:
-    """Last names of the functions that an expression calls."""
-    calls = [node.func for node in ast.walk(parse_expression(text, where)[0]) if isinstance(node, ast.Call)]
-    return {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
-
-
-def unknown_targets(config: Any, package: str) -> Iterator[str]:
-    """``_target_``s out of packages that a bundle may not lean on, and short names that MONAI does not know."""
-    allowed = (*PREFIXES, package)
-    for where, text in strings_of(config):
-        if where.split("::")[-1] != "_target_" or text.startswith(("$", "@", "%")):
-            continue
-        if "." not in text and not is_monai_name(text):
-            yield f"{where} is '{text}', which MONAI does not know; write the full path"
-        if "." in text and text.split(".")[0] not in allowed:
-            yield f"{where} is '{text}', expected one of {', '.join(allowed)} or a short name of MONAI's"
-
-
-@cache
-def is_monai_name(name: str) -> bool:
-    """Whether MONAI finds a class or function by this name alone."""
-    return locator().get_component_module_name(name) is not None
-
-
-@cache
-def locator() -> Any:
-    """MONAI's table of its components; making it takes a second and more."""
-    from monai.bundle.config_item import ComponentLocator  # seconds to import, and packing does not need it
-
-    return ComponentLocator()
 
 
 def lambdas(config: Any) -> Iterator[str]:

@@ -15,7 +15,6 @@ SOUND = {
     "loss": {"_target_": "common.losses.LNCCLoss"},
     "sgd": {"_target_": "torch.optim.SGD"},
     "load": {"_target_": "LoadImaged"},
-    "other": {"_target_": "$@chosen"},
     "initialize": ["$monai.utils.set_determinism(@seed)"],
     "run": [{"_target_": "common.errors.print_sentence_last"}, "$@train::trainer.run()"],
 }
@@ -26,11 +25,28 @@ WRONG = [
     ({"a": "C:\\data"}, "a has the path 'C:\\'"),
     ({"a": "$os.path.join('/scratch/me', 'x')"}, "a has the path '/scratch/me'"),
     ({"_desc_": ["run --dataset_dir /home/me/oasis"]}, "_desc_::0 has the path '/home/me/oasis'"),
-    ({"a": "$os.path.expanduser(@b)"}, "a asks for the home folder"),
-    ({"a": "$pathlib.Path.home()"}, "a asks for the home folder"),
+    ({"a": "$os.path.expanduser(@b)"}, "a has 'os.path.expanduser', which is not allowed"),
+    ({"a": "$pathlib.Path.home()"}, "a has 'pathlib.Path.home', which is not allowed"),
     ({"x": {"_target_": "os.system"}}, "x::_target_ is 'os.system'"),
     ({"x": {"_target_": "monailabel.Thing"}}, "x::_target_ is 'monailabel.Thing'"),
     ({"x": {"_target_": "other_bundle.network.Net"}}, "x::_target_ is 'other_bundle.network.Net'"),
+    ({"chosen": "os.mkdir", "x": {"_target_": "@chosen"}}, "x::_target_ is '@chosen', which is computed"),
+    ({"x#_target_": "os.mkdir"}, "x#_target_ is 'os.mkdir'"),
+    ({"x": {"_target_": "run_cmd"}}, "x::_target_ is 'run_cmd'"),
+    ({"x": {"_target_": "monai.utils.misc.run_cmd"}}, "x::_target_ is 'monai.utils.misc.run_cmd'"),
+    ({"x": {"_target_": "torch.hub.load"}}, "x::_target_ is 'torch.hub.load'"),
+    ({"x": {"_target_": "monai.data.utils.pickle_operations"}}, "x::_target_ is 'monai.data.utils.pickle_operations'"),
+    ({"x": {"_target_": "toy_bundle.network.Net", "_mode_": "debug"}}, "x::_mode_ is 'debug'"),
+    ({"x": "%other.json::run"}, "x is '%other.json::run', which may be out of another file"),
+    ({"x": "$os"}, "x has 'os'"),
+    ({"x": "$os.environ.update(@a)"}, "x has 'os.environ.update'"),
+    ({"x": "$@net.__class__"}, "x has '.__class__'"),
+    ({"x": "$().__class__"}, "x has '.__class__'"),
+    ({"x": "$open('a', 'w')"}, "x has 'open'"),
+    ({"x": "$[y := 1]"}, "x has 'NamedExpr'"),
+    ({"imports": ["$import subprocess"]}, "imports::0 imports from subprocess"),
+    ({"imports": ["$from os import system"]}, "imports::0 imports from os"),
+    ({"imports": ["$import os as path"]}, "imports::0 imports from os"),
     ({"x": {"_target_": "NoSuchTransformd"}}, "MONAI does not know"),
     ({"x": "$map(lambda y: y, @z)"}, "x has a lambda"),
     ({"imports": ["$from common.x import y"]}, "imports::0"),
@@ -47,6 +63,12 @@ def test_each_fault_is_the_only_finding_and_names_its_place(entry, finding):
     findings = list(lint_config(SOUND | entry, "toy_bundle"))
     assert len(findings) == 1
     assert finding in findings[0]
+
+
+def test_configs_that_are_not_json_are_told(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.yaml").write_text("a: 1")
+    assert lint_configs(tmp_path) == ["train.yaml: not looked at, expected JSON"]
 
 
 def test_findings_name_their_file_and_metadata_is_no_config(tmp_path):
