@@ -19,6 +19,7 @@ from torch import nn
 
 from common.errors import RegInputError
 
+from .data.fetch.archive import COMPLETE
 from .lint import lint_configs
 from .pack import WEIGHTS, check_version, large_files, pack
 from .repository import REPOSITORY
@@ -152,7 +153,7 @@ def check_packed(case: Case) -> str | None:
 def check_strays(case: Case) -> str | None:
     """The packed copy wrote nothing outside its own folder."""
     _ = case.alone  # the commands have run
-    allowed = {case.packed, case.work / "elsewhere"}
+    allowed = {case.packed, case.work / "alone" / COMPLETE, case.work / "elsewhere"}
     strays = [path for folder in ("alone", "elsewhere") for path in (case.work / folder).iterdir()]
     outside = [str(path.relative_to(case.work)) for path in strays if path not in allowed]
     return f"written outside the bundle: {', '.join(outside)}" if outside else None

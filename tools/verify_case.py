@@ -5,7 +5,6 @@ import importlib
 import json
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from monai.bundle import ConfigParser
 from common.errors import RegInputError
 
 from .alone import Command, run_alone
+from .data.fetch.archive import extract
 from .lint import read_config
 from .pack import WEIGHTS, pack
 
@@ -68,9 +68,7 @@ class Case:
     def packed(self) -> Path:
         """The bundle packed and unpacked again, in a folder of its own."""
         archive = pack(self.name, self.work / "zip", self.folder.parent)
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(self.work / "alone")
-        return self.work / "alone" / self.name
+        return extract(archive, self.work / "alone", quiet=True) / self.name
 
     @cached_property
     def alone(self) -> dict[str, str | None]:
