@@ -17,7 +17,7 @@ from common.map_files import read_transform
 from common.maps import Field, Linear, Map
 from common.volumes import open_volume
 
-from .learn2reg import read_voxel_displacement, write_voxel_displacement
+from .learn2reg import UNREADABLE, read_npz, read_voxel_displacement, write_voxel_displacement
 from .neuro_affines import read_freesurfer, read_fsl, write_freesurfer, write_fsl
 from .predictions import Grid
 from .transforms import MAPS, NIFTI, check_out, field_on, grid_of, write_map
@@ -114,9 +114,9 @@ def kind_of_content(path: Path) -> str:
 def array_names(path: Path) -> list[str]:
     """The arrays of an .npz file."""
     try:
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             return list(arrays.files)
-    except (OSError, ValueError) as error:
+    except (*UNREADABLE, AttributeError) as error:  # one array, .npy, has no names
         raise RegInputError(f"{path} cannot be read ({error}), expected a field as .npz; check the file.") from error
 
 
@@ -169,9 +169,7 @@ def read_array(path: Path) -> np.ndarray:
     """An array of .npz, called ``ddf`` or the only one, or of NIfTI."""
     if path.suffix.lower() != ".npz":
         return np.asarray(open_volume(path).dataobj)
-    names = array_names(path)
-    with np.load(path) as arrays:
-        return arrays["ddf" if "ddf" in names else names[0]]
+    return read_npz(path, "ddf")
 
 
 def write_itk(whole: Map, out: Path, images: Images) -> None:

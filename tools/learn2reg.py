@@ -16,11 +16,11 @@ import torch
 from nibabel.filebasedimages import ImageFileError
 from torch import Tensor
 
-from common.errors import RegInputError
+from common.errors import RegInputError, first_line
 from common.files import save_atomically
 from common.naming import stem
 
-__all__ = ["displacement_stem", "read_voxel_displacement", "write_voxel_displacement"]
+__all__ = ["displacement_stem", "read_npz", "read_voxel_displacement", "write_voxel_displacement"]
 
 SUBJECT_IMAGE = re.compile(r"(?<!\d)(\d{4})_(\d{4})$")  # <task>_<subject>_<modality or time>
 ID = re.compile(r"(?<!\d)\d{4}(?!\d)")
@@ -61,22 +61,40 @@ def read_voxel_displacement(path: Path, size: tuple[int, ...]) -> Tensor:
     Raises:
         RegInputError: if it cannot be read, has another shape than (*S, N), or holds NaN.
     """
-    try:
-        values = from_npz(path) if path.suffix == ".npz" else np.asarray(nib.load(path).dataobj)
-    except UNREADABLE as error:
-        raise RegInputError(
-            f"{path} cannot be read ({error}), expected a displacement field; check the file."
-        ) from error
+    values = read_npz(path, "arr_0") if path.suffix == ".npz" else read_nifti(path)
     check_shape(path, values.shape, size)
     if not np.isfinite(values).all():
         raise RegInputError(f"{path} holds NaN or infinite displacements, expected voxels; write it again.")
     return torch.from_numpy(np.moveaxis(values, -1, 0)[None].astype(np.float64))
 
 
-def from_npz(path: Path) -> np.ndarray:
-    with np.load(path) as arrays:
-        name = "arr_0" if "arr_0" in arrays.files else arrays.files[0]
-        return arrays[name]
+def read_nifti(path: Path) -> np.ndarray:
+    """The voxels of a NIfTI file; RegInputError if it cannot be read."""
+    try:
+        return np.asarray(nib.load(path).dataobj)
+    except UNREADABLE as error:
+        raise RegInputError(
+            f"{path} cannot be read ({error}), expected a displacement field; check the file."
+        ) from error
+
+
+def read_npz(path: Path, name: str) -> np.ndarray:
+    """The array of that name in an .npz file, or its first one.
+
+    Raises:
+        RegInputError: if it cannot be read or does not hold numbers: arrays of objects would be unpickled, which could
+            run anything.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values = arrays[name if name in arrays.files else arrays.files[0]]
+    except (*UNREADABLE, LookupError, AttributeError, MemoryError) as error:  # one without arrays, or a plain .npy
+        raise RegInputError(
+            f"{path} cannot be read ({first_line(error)}), expected arrays of numbers as .npz; check the file."
+        ) from error
+    if values.dtype.kind not in "iufb":
+        raise RegInputError(f"{path} holds values of type {values.dtype}, expected real numbers; write it again.")
+    return values
 
 
 def check_shape(path: Path, shape: tuple[int, ...], size: tuple[int, ...]) -> None:

@@ -58,3 +58,18 @@ def test_components_must_come_last_and_be_finite(tmp_path):
         read_voxel_displacement(tmp_path / "first.npz", (4, 5, 6))
     with pytest.raises(RegInputError, match="NaN or infinite"):
         read_voxel_displacement(tmp_path / "nan.npz", (4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.array([{"a": 1}], dtype=object), "expected arrays of numbers as .npz"),
+        (np.array(["a"]), "holds values of type <U1, expected real numbers"),
+        (np.array([1j]), "holds values of type complex128, expected real numbers"),
+    ],
+)
+def test_an_npz_of_anything_but_numbers_is_refused_in_one_line(tmp_path, array, text):
+    np.savez(tmp_path / "disp_0001_0002.npz", array)
+    with pytest.raises(RegInputError, match=text) as caught:
+        read_voxel_displacement(tmp_path / "disp_0001_0002.npz", (4, 4, 4))
+    assert "\n" not in str(caught.value) and str(caught.value).count("disp_0001_0002.npz") == 1
