@@ -4,10 +4,11 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 ANTS := .venv-ants
+LABEL := .venv-label
 # a file of tests stays with one process, whose fixtures it shares; cores are busy with processes, not with threads
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-slow test-ants reliability lint bench clean
+.PHONY: demo test test-slow test-ants test-label label-server reliability lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +25,15 @@ $(ANTS)/.ready: $(READY) constraints-ants.txt
 	$(ANTS)/bin/python -c 'import ants'
 	touch $@
 
+# MONAI Label asks for numpy 1.26; what it needs is listed to the last package, everything else is that of $(VENV)
+$(LABEL)/.ready: $(READY) constraints-label.txt
+	$(PYTHON) -m venv --clear $(LABEL)
+	echo "import site; site.addsitedir('$$(ls -d $(CURDIR)/$(VENV)/lib/python3*/site-packages)')" \
+		> $$(ls -d $(LABEL)/lib/python3*/site-packages)/inherited.pth
+	$(LABEL)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement constraints-label.txt
+	$(LABEL)/bin/python -c 'import tools.monai_label.server'
+	touch $@
+
 demo: $(READY)  ## train EOIR on the phantom, evaluate it, register a pair it never saw
 	$(RUN) -m monai.bundle run --config_file bundles/eoir/configs/train.json
 	$(RUN) -m monai.bundle run --config_file "['bundles/eoir/configs/train.json','bundles/eoir/configs/evaluate.json']"
@@ -38,6 +48,13 @@ test-slow: $(READY)  ## what takes longer: packed bundles, whole runs, real scan
 test-ants: $(ANTS)/.ready  ## what ANTs reads of ours, and we of its
 	$(ANTS)/bin/python -m pytest -m ants
 
+test-label: $(LABEL)/.ready  ## a live MONAI Label server, over HTTP
+	$(LABEL)/bin/python -m pytest tests/tools/monai_label -m label
+
+label-server: $(LABEL)/.ready  ## MONAI Label on phantom studies, for 3D Slicer: http://127.0.0.1:8000
+	$(LABEL)/bin/python -m tools.monai_label demonstration demo/label
+	$(LABEL)/bin/python -m tools.monai_label serve --studies demo/label/studies
+
 reliability: $(READY)  ## every bad input, attack, fault and kill; the table of what held
 	$(TEST) tests/reliability -m '' --full --ledger results/reliability.csv
 
@@ -49,4 +66,4 @@ bench: $(READY)  ## forward and backward of every LNCC backend at 160x192x224
 	$(VENV)/bin/regbundles benchmark lncc
 
 clean:
-	rm -rf $(VENV) $(ANTS) bundles/*/eval bundles/*/models
+	rm -rf $(VENV) $(ANTS) $(LABEL) bundles/*/eval bundles/*/models

@@ -76,10 +76,10 @@ def read_params(text: str) -> Asked:
     values = Reader(read_object(text))
     moving = values.choice("moving")
     return Asked(
-        moving=None if moving in (None, "", MOST_SIMILAR) else checked_id(moving, "moving"),
+        moving=None if moving in (None, MOST_SIMILAR) else checked_id(moving, "moving"),
         atlases=values.whole("atlases", None, MAX_ATLASES),
         save_label=values.flag("save_label"),
-        label_tag=checked_id(values.choice("label_tag") or "original", "label_tag"),
+        label_tag=values.tag(),
         store=values.flag("store"),
         extension=values.extension(),
         device=values.device(),
@@ -128,14 +128,16 @@ class Reader:
         self.params = params
 
     def choice(self, key: str) -> object:
-        """The value, or the first of a list."""
+        """The value, or the first of a list; None where it is left open."""
         value = self.params.get(key)
-        return (value[0] if value else None) if isinstance(value, list) else value
+        if isinstance(value, list):
+            value = value[0] if value else None
+        return None if value == "" else value
 
     def number(self, key: str, default: float) -> float:
         """A number, also where a form sent it as text."""
         value = self.choice(key)
-        if value is None or value == "":
+        if value is None:
             return default
         try:
             if isinstance(value, bool):
@@ -146,9 +148,9 @@ class Reader:
 
     def whole(self, key: str, default: int | None, most: int) -> int | None:
         """A whole number from 1 to ``most``."""
-        value = self.number(key, default or 0)
-        if value == (default or 0) and self.choice(key) in (None, ""):
+        if self.choice(key) is None:
             return default
+        value = self.number(key, 0)
         if not 1 <= value <= most or value != int(value):
             raise RegInputError(
                 f"{key} is {shown(self.choice(key))}, expected a whole number from 1 to {most}; correct it."
@@ -158,16 +160,23 @@ class Reader:
     def flag(self, key: str) -> bool:
         """True or false."""
         value = self.choice(key)
-        known = {None: False, "": False, "true": True, "false": False}
+        known = {None: False, "true": True, "false": False}
         if isinstance(value, bool):
             return value
         if not isinstance(value, str | None) or (value and value.lower()) not in known:
             raise RegInputError(f"{key} is {shown(value)}, expected true or false; correct it.")
         return known[value and value.lower()]
 
+    def tag(self) -> str:
+        """``label_tag``."""
+        value = self.choice("label_tag")
+        return "original" if value is None else checked_id(value, "label_tag")
+
     def extension(self) -> str:
         """``result_extension``."""
-        value = self.choice("result_extension") or RESULTS[0]
+        value = self.choice("result_extension")
+        if value is None:
+            return RESULTS[0]
         if value not in RESULTS:
             raise RegInputError(
                 f"result_extension is {shown(value)}, expected one of {', '.join(RESULTS)}; choose one."
@@ -176,7 +185,7 @@ class Reader:
 
     def device(self) -> str | None:
         """``device``; None where it is left open."""
-        value = self.choice("device") or None
+        value = self.choice("device")
         if value is not None and not (isinstance(value, str) and DEVICE.fullmatch(value)):
             raise RegInputError(f"device is {shown(value)}, expected cpu, cuda or cuda:<number>; choose one.")
         return value
