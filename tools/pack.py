@@ -10,25 +10,28 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import yaml
 
 from common.datalist import GRID_NAME
 from common.errors import RegInputError
 from common.files import save_atomically
+from common.weights import large_files
 
+from .history import changed_since_version
 from .lint import absolute_paths, read_config
+from .private import private_parts
 from .repository import REPOSITORY
 from .vendor import OURS, leftover_names, parse_expression, vendor_config, vendor_python
 
-__all__ = ["bundle_names", "check_version", "pack", "packed_files"]
+__all__ = ["bundle_names", "check_version", "names_of", "pack", "pack_all", "packed_files"]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 WEIGHTS = "models/model.pt"
+BESIDE_WEIGHTS = ("models/model.safetensors", f"models/{GRID_NAME}")
 WEIGHTS_LIMIT = 5 * 2**20  # bytes; larger ones are published apart and named in large_files.yml
 WRITTEN_BY_RUNS = ("eval", "models")
+UNTRAINED = "untrained"  # key of metadata by which a bundle says that its weights are an initial state, and why
 VERSION = re.compile(r"\d\.\d\.\d")  # MONAI sorts versions as strings, so 0.10.0 would come before 0.9.0
 
 
@@ -38,6 +41,7 @@ def pack(
     bundles_dir: Path = REPOSITORY / "bundles",
     weights: bool = False,
     common_dir: Path = REPOSITORY / "common",
+    history: bool = True,
 ) -> Path:
     """Write ``<name>_v<version>.zip``, with one folder ``<name>/`` in it, and its line in ``SHA256SUMS``.
 
@@ -45,8 +49,10 @@ def pack(
         name: the bundle's folder in ``bundles_dir``.
         out: folder for the two files; made when needed.
         bundles_dir: folder of the bundles.
-        weights: put ``models/model.pt`` into it, and ``models/grid.json`` where it is there.
+        weights: put ``models/model.pt`` into it, and ``model.safetensors`` and ``grid.json`` where they lie beside it.
+            A bundle that nothing is trained for has its initial state there always.
         common_dir: the ``common`` to vendor.
+        history: refuse a bundle that is not what its version was, see :mod:`tools.history`.
 
     Returns:
         Path of the zip.
@@ -54,43 +60,74 @@ def pack(
     Raises:
         RegInputError: if the bundle cannot travel: the message lists every reason.
     """
-    files = packed_files(name, Path(bundles_dir), weights, Path(common_dir))
-    version = json.loads(files["configs/metadata.json"])["version"]
-    target = Path(out) / f"{name}_v{version}.zip"
-    save_atomically(lambda path: write_zip(path, name, files), target)
-    add_checksum(target)
-    return target
+    return pack_all([name], out, bundles_dir, weights, common_dir, history)[0]
 
 
-def packed_files(name: str, bundles_dir: Path, weights: bool, common_dir: Path) -> dict[str, bytes]:
+def pack_all(
+    names: Iterable[str],
+    out: Path,
+    bundles_dir: Path = REPOSITORY / "bundles",
+    weights: bool = False,
+    common_dir: Path = REPOSITORY / "common",
+    history: bool = True,
+) -> list[Path]:
+    """Pack several bundles, all or, if one of them cannot travel, none; see :func:`pack`."""
+    packed = {name: packed_files(name, Path(bundles_dir), weights, Path(common_dir), history) for name in names}
+    targets = []
+    for name, files in packed.items():
+        version = json.loads(files["configs/metadata.json"])["version"]
+        targets.append(Path(out) / f"{name}_v{version}.zip")
+        save_atomically(lambda path, name=name, files=files: write_zip(path, name, files), targets[-1])
+        add_checksum(targets[-1])
+    return targets
+
+
+def packed_files(
+    name: str, bundles_dir: Path, weights: bool, common_dir: Path, history: bool = False
+) -> dict[str, bytes]:
     """What the packed bundle's folder holds, by path relative to it; see :func:`pack`."""
     folder = find_bundle(name, bundles_dir)
     package = f"{name}_bundle"
     sources = read_folder(folder, WRITTEN_BY_RUNS)
     problems = [f"{package}/common exists already"] if any(f.startswith(f"{package}/common/") for f in sources) else []
-    problems += [check_version(folder)] if check_version(folder) else []
+    problems += [problem for problem in [check_version(folder, common_dir if history else None)] if problem]
     files = {path: vendored(path, content, name) for path, content in sources.items()}
     files |= {f"{package}/common/{path}": content for path, content in read_folder(common_dir).items()}
     problems += list(leftovers(files, bundle_names(bundles_dir) - {package}))
+    problems += [part for path, content in files.items() for part in private_parts(content, path)]
     if problems:
         raise RegInputError(f"{name} cannot be packed: {'; '.join(dict.fromkeys(problems))}; mend this and pack again.")
-    return files | (read_weights(folder) if weights else {})
+    files |= read_weights(folder) if weights or is_untrained(folder) else {}
+    check_listed(folder, files)
+    return files
 
 
 def find_bundle(name: str, bundles_dir: Path) -> Path:
     """The bundle's folder; RegInputError unless it holds metadata and the licence under which it travels."""
     folder = bundles_dir / name
     if not (folder / "configs" / "metadata.json").is_file():
-        known = ", ".join(sorted(p.parent.parent.name for p in bundles_dir.glob("*/configs/metadata.json"))) or "none"
+        known = ", ".join(names_of("all", bundles_dir)) or "none"
         raise RegInputError(f"there is no bundle '{name}' in {bundles_dir}, expected one of: {known}.")
     if not (folder / "LICENSE").is_file():
         raise RegInputError(f"{folder} has no LICENSE, expected the text that its users need; add it.")
     return folder
 
 
+def names_of(asked: str, bundles_dir: Path = REPOSITORY / "bundles") -> list[str]:
+    """The bundle that a person asks for, or the names of all in a folder for "all"."""
+    if asked != "all":
+        return [asked]
+    return sorted(path.parent.parent.name for path in Path(bundles_dir).glob("*/configs/metadata.json"))
+
+
 def bundle_names(bundles_dir: Path) -> set[str]:
     """The packages of all bundles in a folder, such as ``eoir_bundle``."""
-    return {f"{path.parent.parent.name}_bundle" for path in bundles_dir.glob("*/configs/metadata.json")}
+    return {f"{name}_bundle" for name in names_of("all", bundles_dir)}
+
+
+def is_untrained(folder: Path) -> bool:
+    """Whether a bundle's metadata say that nothing is trained, so that its weights are an initial state."""
+    return UNTRAINED in read_config((folder / "configs" / "metadata.json").read_bytes(), "configs/metadata.json")
 
 
 def read_folder(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
@@ -130,15 +167,20 @@ def is_config(path: str) -> bool:
     return path.startswith("configs/") and path.endswith(".json")
 
 
-def check_version(folder: Path) -> str | None:
-    """What is wrong with the version in a bundle's metadata, ``None`` if nothing is."""
+def check_version(folder: Path, common_dir: Path | None = None) -> str | None:
+    """What is wrong with the version in a bundle's metadata, ``None`` if nothing is.
+
+    Args:
+        folder: the bundle's.
+        common_dir: the ``common`` to pack with it: the content has to be the version's too, see :mod:`tools.history`.
+    """
     metadata = read_config((folder / "configs" / "metadata.json").read_bytes(), "configs/metadata.json")
     version, changelog = metadata.get("version"), metadata.get("changelog", {})
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         return f"version is {version!r}, expected three digits such as '0.1.0', because MONAI sorts versions as text"
     if version not in changelog:
         return f"version {version} is not in the changelog, which has {', '.join(changelog) or 'no entry'}"
-    return None
+    return changed_since_version(folder, common_dir) if common_dir else None
 
 
 def leftovers(files: dict[str, bytes], other_bundles: set[str]) -> Iterator[str]:
@@ -167,7 +209,7 @@ def config_leftovers(value: object, forbidden: set[str], path: str) -> Iterator[
 
 
 def read_weights(folder: Path) -> dict[str, bytes]:
-    """``models/model.pt`` by its path, and the grid it was trained on.
+    """``models/model.pt`` by its path, and what belongs beside it: the same tensors once more, their grid.
 
     Raises:
         RegInputError: if the weights are missing, or too large and not in large_files.yml.
@@ -175,24 +217,23 @@ def read_weights(folder: Path) -> dict[str, bytes]:
     path = folder / WEIGHTS
     if not path.is_file():
         raise RegInputError(f"{path} is missing, expected trained weights; run the bundle's train.json first.")
-    content = path.read_bytes()
-    listed = large_files(folder).get(WEIGHTS)
-    if len(content) > WEIGHTS_LIMIT and listed is None:
+    size = path.stat().st_size
+    if size > WEIGHTS_LIMIT and WEIGHTS not in large_files(folder):
         raise RegInputError(
-            f"{path} has {len(content) / 2**20:.1f} MiB, expected at most {WEIGHTS_LIMIT // 2**20} or an entry in "
+            f"{path} has {size / 2**20:.1f} MiB, expected at most {WEIGHTS_LIMIT // 2**20} or an entry in "
             "large_files.yml; publish it apart and name it there."
         )
-    if listed is not None and listed.get("hash_val") != hashlib.sha256(content).hexdigest():
-        raise RegInputError(f"{path} has another sha256 than large_files.yml; publish it and renew the entry.")
-    grid = path.with_name(GRID_NAME)
-    return {WEIGHTS: content} | ({f"models/{GRID_NAME}": grid.read_bytes()} if grid.is_file() else {})
+    beside = [file for file in BESIDE_WEIGHTS if (folder / file).is_file()]
+    return {file: (folder / file).read_bytes() for file in (WEIGHTS, *beside)}
 
 
-def large_files(folder: Path) -> dict[str, dict]:
-    """The entries of a bundle's large_files.yml by their path; empty where there is no such file."""
-    path = folder / "large_files.yml"
-    content = yaml.safe_load(path.read_text()) if path.is_file() else None
-    return {entry["path"]: entry for entry in (content or {}).get("large_files") or []}
+def check_listed(folder: Path, files: dict[str, bytes]) -> None:
+    """Raise RegInputError if a file to pack has another hash than large_files.yml states for it."""
+    for path, entry in large_files(folder).items():
+        if path in files and entry.get("hash_val") != hashlib.sha256(files[path]).hexdigest():
+            raise RegInputError(
+                f"{folder / path} has another sha256 than large_files.yml; publish it and renew the entry."
+            )
 
 
 def write_zip(path: Path, name: str, files: dict[str, bytes]) -> None:

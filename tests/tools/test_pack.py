@@ -13,7 +13,7 @@ import pytest
 from common.errors import RegInputError
 from common.report_page import SCRIPTS
 from tools.alone import alone_environment
-from tools.pack import pack, packed_files
+from tools.pack import names_of, pack, pack_all, packed_files
 from tools.repository import REPOSITORY
 
 from .toy import edit_json, renamed_bundle, write, write_toy
@@ -50,6 +50,7 @@ def test_the_zip_holds_the_sources_and_common_under_one_folder(toy):
         "toy/configs/metadata.json",
         "toy/configs/train.json",
         "toy/docs/README.md",
+        "toy/docs/data_license.txt",
         "toy/large_files.yml",
         "toy/toy_bundle/__init__.py",
         "toy/toy_bundle/common/__init__.py",
@@ -150,6 +151,14 @@ def break_yaml(toy):
     write(toy / "configs" / "train.yaml", "a: 1")
 
 
+def break_secret(toy):
+    write(toy / "docs" / "notes.md", "first line\nhf_" + "a" * 34)
+
+
+def break_folder(toy):
+    write(toy / "toy_bundle" / "paths.py", "DATA = '/home/" + "someone/data'")
+
+
 def break_license(toy):
     (toy / "LICENSE").unlink()
 
@@ -171,6 +180,8 @@ BROKEN = [
     (break_common, r"toy_bundle/common/spatial\.py has 'from common import'"),
     (break_taken, r"toy_bundle/common exists already"),
     (break_yaml, r"train\.yaml is YAML"),
+    (break_secret, r"docs/notes\.md, line 2, holds a Hugging Face token"),
+    (break_folder, r"toy_bundle/paths\.py, line 1, holds a home folder"),
     (break_license, "no LICENSE"),
     (break_link, r"more\.md is a link"),
 ]
@@ -227,6 +238,40 @@ def test_weights_of_another_hash_than_published_are_refused(toy):
         pack_toy(toy, weights=True)
 
 
+def test_any_file_of_another_hash_than_listed_is_refused(toy):
+    write(toy / "docs" / "table.csv", "x")
+    write(toy / "large_files.yml", f"large_files:\n- {{path: docs/table.csv, url: x, hash_val: '{'0' * 64}'}}\n")
+    with pytest.raises(RegInputError, match=r"table\.csv has another sha256 than large_files"):
+        pack_toy(toy)
+
+
+def test_safetensors_travel_with_the_weights(toy):
+    write(toy / "models" / "model.safetensors", "the same")
+    assert "toy/models/model.safetensors" in names_in(pack_toy(toy, weights=True))
+    assert "toy/models/model.safetensors" not in names_in(pack_toy(toy))
+
+
+def test_the_initial_state_of_what_is_not_trained_travels_always(toy):
+    edit_json(toy / "configs" / "metadata.json", untrained="it is a toy")
+    assert "toy/models/model.pt" in names_in(pack_toy(toy))
+
+
+def test_several_are_packed_or_none(toy):
+    other = renamed_bundle(toy, toy.parent / "other")
+    out = toy.parent.parent / "out"
+    assert names_of("all", toy.parent) == ["other", "toy"] and names_of("toy", toy.parent) == ["toy"]
+    arguments = {"bundles_dir": toy.parent, "common_dir": toy.parent.parent / "common"}
+    break_version(toy)
+    with pytest.raises(RegInputError, match="toy cannot be packed"):
+        pack_all(["other", "toy"], out, **arguments)
+    assert not out.exists()
+    edit_json(toy / "configs" / "metadata.json", version="0.1.0")
+    archives = pack_all(["other", "toy"], out, **arguments)
+    assert [path.name for path in archives] == ["other_v0.1.0.zip", "toy_v0.1.0.zip"]
+    assert [line.split()[1] for line in (out / "SHA256SUMS").read_text().splitlines()] == [p.name for p in archives]
+    assert other.is_dir()
+
+
 def test_missing_weights_are_refused_on_request(toy):
     (toy / "models" / "model.pt").unlink()
     with pytest.raises(RegInputError, match="expected trained weights"):
@@ -281,7 +326,7 @@ def two_in_one_process(tmp_path_factory):
     with (work / "common" / "flow.py").open("a") as file:
         file.write(DOUBLED)
     twin = renamed_bundle(REPOSITORY / "bundles" / "eoir", work / "bundles" / "twin")
-    archives = [pack("eoir", work), pack("twin", work, twin.parent, common_dir=work / "common")]
+    archives = [pack("eoir", work, history=False), pack("twin", work, twin.parent, common_dir=work / "common")]
     for archive in archives:
         zipfile.ZipFile(archive).extractall(work / "alone")
     roots = [str(work / "alone" / name) for name in ("eoir", "twin")]

@@ -20,6 +20,24 @@ class Net(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return self.weight * image.mean(1, keepdim=True).repeat(1, 3, 1, 1, 1)
 '''
+README = """# Toy
+
+## Description
+
+A toy.
+
+## Training
+
+Nothing learns.
+
+## Limits
+
+It is a toy.
+
+## License
+
+Apache-2.0.
+"""
 IMAGE = {
     "type": "image",
     "format": "magnitude",
@@ -40,7 +58,7 @@ METADATA = {
     "task": "registration",
     "description": "a toy",
     "authors": "nobody",
-    "copyright": "nobody",
+    "copyright": "nobody; Apache-2.0",
     "network_data_format": {
         "inputs": {"image": IMAGE},
         "outputs": {"pred": IMAGE | {"num_channels": 3, "value_range": []}},
@@ -67,7 +85,8 @@ def write_toy(root: Path) -> Path:
     configs = {"metadata": METADATA, "train": TRAIN, "inference": INFERENCE, "evaluate": {"run": []}}
     for name, content in configs.items():
         write(folder / "configs" / f"{name}.json", json.dumps(content))
-    texts = {"LICENSE": "Apache-2.0", "large_files.yml": "large_files: []", "docs/README.md": "# toy"}
+    texts = {"LICENSE": "Apache License\nVersion 2.0", "large_files.yml": "large_files: []", "docs/README.md": README}
+    texts |= {"docs/data_license.txt": "The bundle ships no weights and no scans."}
     texts |= {"configs/logging.conf": "", "toy_bundle/__init__.py": "", "toy_bundle/network.py": NETWORK}
     left_behind = ["models/model.pt", "models/last.pt", "eval/metrics.csv", "configs/monailabel_train.json", ".cache/x"]
     left_behind += ["toy_bundle/__pycache__/network.cpython-311.pyc"]
