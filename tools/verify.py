@@ -8,24 +8,29 @@ import hashlib
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.utils import set_determinism
 from torch import nn
 
 from common.errors import RegInputError
+from common.weights import large_files
 
+from .bundle_import import importable
 from .data.fetch.archive import COMPLETE
+from .export import SIDE_FACTOR, example_image, network_of, require_onnx, written
 from .lint import lint_configs
-from .pack import WEIGHTS, check_version, large_files, pack
+from .pack import UNTRAINED, WEIGHTS, check_version, names_of, pack
 from .repository import REPOSITORY
-from .verify_case import Case, importable, short_overrides
+from .verify_case import Case, short_overrides
+from .verify_texts import docs_finding, licence_finding
 
-__all__ = ["WITHOUT_WEIGHTS", "Check", "verify"]
+__all__ = ["WITHOUT_WEIGHTS", "Check", "verify", "verify_all"]
 
 SCHEMA = Path(__file__).parent / "schema" / "metadata_20240725.json"
 NECESSARY = (
@@ -47,9 +52,9 @@ WITHOUT_WEIGHTS = {
     "svf": "its velocity is optimised anew for every pair",
 }
 """Bundles that train nothing, and why: their "training" registers pairs, and there is nothing to export. What is left
-out of their checks is said, and that they hold no weights is checked instead."""
-SIDE_FACTOR = 2  # n of "16*n": two coarse voxels along each axis
-EXPORT_TOLERANCE = 1e-4  # voxels between the exported network and the eager one
+out of their checks is said. That their models/model.pt is an initial state, and their metadata say so, is checked."""
+QUIET = 1e-3  # standard deviation of the weights that keep a network at the identity before training
+LIVELY = 3.0  # voxels that it displaces by for the comparison of exports
 
 
 class Check(NamedTuple):
@@ -57,6 +62,24 @@ class Check(NamedTuple):
 
     name: str
     finding: str | None
+
+
+def verify_all(
+    asked: str, bundles_dir: Path = REPOSITORY / "bundles", say: Callable[[str], None] | None = None
+) -> bool:
+    """Check one bundle or, for "all", every one, and say the seconds of each; see :func:`verify`.
+
+    Returns:
+        Whether no check of any had a finding.
+    """
+    say = say or logging.getLogger(__name__).info
+    sound = True
+    for name in names_of(asked, bundles_dir):
+        start = time.perf_counter()
+        wrong = sum(check.finding is not None for check in verify(name, bundles_dir, say))
+        sound &= not wrong
+        say(f"{name}: {f'{wrong} wrong' if wrong else 'sound'}, {time.perf_counter() - start:.0f} s")
+    return sound
 
 
 def verify(
@@ -93,10 +116,10 @@ def checks_of(name: str, say: Callable[[str], None]) -> dict[str, Callable[[Case
     """The checks that a bundle has to pass; what it is exempt from is said with the reason."""
     if name not in WITHOUT_WEIGHTS:
         return CHECKS
-    exempt = [title for title, look in CHECKS.items() if look is check_torchscript]
+    exempt = [title for title, look in CHECKS.items() if look in EXPORTS]
     for title in exempt:
         say(f"-     {title}: left out, because {WITHOUT_WEIGHTS[name]}")
-    return {title: look for title, look in CHECKS.items() if title not in exempt} | {"no weights": check_no_weights}
+    return {title: look for title, look in CHECKS.items() if title not in exempt} | {"initial state": check_initial}
 
 
 def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:
@@ -112,7 +135,9 @@ def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:
 
 def check_files(case: Case) -> str | None:
     """Files that a bundle needs, and large_files.yml readable."""
-    missing = [file for file in (f.format(name=case.name) for f in NECESSARY) if not (case.folder / file).is_file()]
+    necessary = [file.format(name=case.name) for file in NECESSARY]
+    necessary += [WEIGHTS] if case.name in WITHOUT_WEIGHTS else []  # of others the train command makes them
+    missing = [file for file in necessary if not (case.folder / file).is_file()]
     large_files(case.folder)
     return f"missing: {', '.join(missing)}" if missing else None
 
@@ -145,7 +170,7 @@ def check_configs(case: Case) -> str | None:
 
 def check_packed(case: Case) -> str | None:
     """Packed twice, the same bytes."""
-    archives = [pack(case.name, case.work / f"again{k}", case.folder.parent) for k in range(2)]
+    archives = [pack(case.name, case.work / f"again{k}", case.folder.parent, history=False) for k in range(2)]
     sums = {hashlib.sha256(path.read_bytes()).hexdigest() for path in archives}
     return None if len(sums) == 1 else "packed twice, the zip had other bytes"
 
@@ -197,16 +222,20 @@ def check_properties(workflow_type: str) -> Callable[[Case], str | None]:
 
 
 def check_net(case: Case) -> str | None:
-    """MONAI's ``verify_net_in_out``, and a field on the grid of the image, which that one does not look at."""
+    """MONAI's ``verify_net_in_out``, and a field on the grid of the image, which that one does not look at.
+
+    Once for the least size that the metadata allow too, with which the model zoo calls it.
+    """
     with importable(case.copy):
-        verify_net_in_out(
-            net_id="network_def",
-            meta_file=case.config("metadata.json"),
-            config_file=case.config("inference.json"),
-            device="cpu",
-            n=SIDE_FACTOR,
-            **short_network(case),
-        )
+        for n in (1, SIDE_FACTOR):
+            verify_net_in_out(
+                net_id="network_def",
+                meta_file=case.config("metadata.json"),
+                config_file=case.config("inference.json"),
+                device="cpu",
+                n=n,
+                **short_network(case),
+            )
         image = example_image(case.metadata)
         ddf = load_network(case)(image)
     if ddf.shape[2:] != image.shape[2:]:
@@ -215,47 +244,69 @@ def check_net(case: Case) -> str | None:
 
 
 def check_torchscript(case: Case) -> str | None:
-    """MONAI's ``ckpt_export`` by script, its result equal to the eager network's."""
-    exported = case.work / "model.ts"
-    with importable(case.copy):
-        ckpt_export(
-            net_id="network_def",
-            filepath=str(exported),
-            ckpt_file=str(case.weights),
-            meta_file=case.config("metadata.json"),
-            config_file=case.config("inference.json"),
-            bundle_root=str(case.copy),
-        )
-        image = example_image(case.metadata)
-        with torch.no_grad():
-            eager = load_network(case)(image)
-            scripted = torch.jit.load(str(exported)).eval()(image)
-    worst = float((eager - scripted).abs().max())
-    return None if worst <= EXPORT_TOLERANCE else f"exported and eager fields differ by {worst:.2e} voxel"
+    """MONAI's ``ckpt_export`` by script, its result equal to torch's at two sizes."""
+    return check_export(case, "torchscript", "model.ts")
 
 
-def check_no_weights(case: Case) -> str | None:
-    """What is exempt because it has no weights has none: not in the network, a config, or what its commands wrote."""
+def check_onnx(case: Case) -> str | None:
+    """Written by torch's exporter, run by onnxruntime, its result equal to torch's, at two sizes if it takes any."""
+    require_onnx()
+    return check_export(case, "onnx", "model.onnx")
+
+
+def check_export(case: Case, form: str, file: str) -> str | None:
+    """Export a network that displaces by voxels; the comparison raises what is wrong."""
+    image = example_image(case.metadata)
     with importable(case.copy):
-        held = list(load_network(case).state_dict())
+        network = load_network(case)
+        liven(network, image)
+        torch.save(network.state_dict(), case.work / "lively.pt")
+        written(form, case.copy, case.work / "lively.pt", network, image, case.work / file)
+    return None
+
+
+def liven(network: nn.Module, image: torch.Tensor) -> None:
+    """Draw anew the weights that begin near 0, so that an untrained network displaces an image by voxels.
+
+    Exports of a network that answers 0 are equal whatever they do. Trained weights stay as they are.
+    """
+    quiet = [w for w in network.parameters() if w.numel() > 1 and float(w.detach().std()) < QUIET and w.ndim > 1]
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in quiet:
+            weight.normal_(std=0.01, generator=draws)
+        scale = LIVELY / float(network(image).abs().max()) if quiet else 1.0
+        for weight in quiet:
+            weight.mul_(scale)
+
+
+def check_initial(case: Case) -> str | None:
+    """What trains nothing ships the state that its network begins with, says so, and its commands write no other."""
+    with importable(case.copy):
+        begun = load_network(case).state_dict()
+    held = torch.load(case.folder / WEIGHTS, map_location="cpu", weights_only=True)
+    if begun.keys() != held.keys() or not all(torch.equal(held[key], begun[key]) for key in begun):
+        found, expected = (", ".join(state) or "nothing" for state in (held, begun))
+        return f"{WEIGHTS} holds {found}, expected the initial state: {expected}"
     _ = case.alone  # the commands have run
-    left = [str(folder / "models") for folder in (case.folder, case.packed) if (folder / "models").is_dir()]
+    shipped, after = ((root / WEIGHTS).read_bytes() for root in (case.folder, case.packed))
+    if shipped != after:
+        return f"the packed copy has another {WEIGHTS}, or its commands changed it"
     named = [path.name for path in (case.copy / "configs").glob("*.json") if "ckpt_path" in path.read_text()]
-    found = held + left + named
-    return f"declared to have no weights, but found {', '.join(found)}" if found else None
+    return f"there is nothing to load, but {', '.join(named)} has a ckpt_path" if named else None
+
+
+def check_untrained(case: Case) -> str | None:
+    """The metadata say of the bundles in ``WITHOUT_WEIGHTS``, and of no other, that nothing is trained, and why."""
+    said = case.metadata.get(UNTRAINED)
+    if case.name in WITHOUT_WEIGHTS:
+        return None if WITHOUT_WEIGHTS[case.name] in str(said) else f"no '{UNTRAINED}': {WITHOUT_WEIGHTS[case.name]}"
+    return f"'{UNTRAINED}' exempts it from export, which only {', '.join(WITHOUT_WEIGHTS)} are" if said else None
 
 
 def load_network(case: Case) -> nn.Module:
     """``network_def`` of inference.json with the weights; the bundle must be importable."""
-    parser = ConfigParser()
-    parser.read_config(case.config("inference.json"))
-    parser["bundle_root"] = str(case.copy)
-    for key, value in short_network(case).items():
-        parser[key] = value
-    network = parser.get_parsed_content("network_def")
-    if case.name not in WITHOUT_WEIGHTS:
-        network.load_state_dict(torch.load(case.weights, map_location="cpu", weights_only=True))
-    return network.eval()
+    return network_of(case.copy, None if case.name in WITHOUT_WEIGHTS else case.weights, **short_network(case))
 
 
 def short_network(case: Case) -> dict:
@@ -265,17 +316,13 @@ def short_network(case: Case) -> dict:
     }
 
 
-def example_image(metadata: dict) -> torch.Tensor:
-    """A random pair (1, 2, *S) in [0, 1] of a size that the metadata allow."""
-    shape = metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]
-    size = [side if isinstance(side, int) else int(side.split("*")[0]) * SIDE_FACTOR for side in shape]
-    return torch.rand(1, 2, *size, generator=torch.Generator().manual_seed(0))
-
-
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "necessary files": check_files,
     "metadata schema (verify_metadata)": check_metadata,
-    "version and changelog": lambda case: check_version(case.folder),
+    "metadata of what is untrained": check_untrained,
+    "version and changelog": lambda case: check_version(case.folder, REPOSITORY / "common"),
+    "license and data license": lambda case: licence_finding(case.folder, case.metadata),
+    "docs headings": lambda case: docs_finding(case.folder),
     "label names": check_labels,
     "configs": check_configs,
     "packed twice, same bytes": check_packed,
@@ -287,4 +334,6 @@ CHECKS: dict[str, Callable[[Case], str | None]] = {
     "properties for inference": check_properties("inference"),
     "network in and out (verify_net_in_out)": check_net,
     "TorchScript equals eager (ckpt_export)": check_torchscript,
+    "ONNX equals eager (onnxruntime)": check_onnx,
 }
+EXPORTS = (check_torchscript, check_onnx)

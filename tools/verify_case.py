@@ -1,11 +1,7 @@
 """A bundle under examination by ``verify.py``: a copy, the packed copy alone, and what the latter's commands did."""
 
-import contextlib
-import importlib
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +15,7 @@ from .data.fetch.archive import extract
 from .lint import read_config
 from .pack import WEIGHTS, pack
 
-__all__ = ["SHORT", "Case", "importable", "short_overrides"]
+__all__ = ["SHORT", "Case", "short_overrides"]
 
 SHORT = {
     "max_epochs": 1,
@@ -67,7 +63,7 @@ class Case:
     @cached_property
     def packed(self) -> Path:
         """The bundle packed and unpacked again, in a folder of its own."""
-        archive = pack(self.name, self.work / "zip", self.folder.parent)
+        archive = pack(self.name, self.work / "zip", self.folder.parent, history=False)  # a check of its own
         return extract(archive, self.work / "alone", quiet=True) / self.name
 
     @cached_property
@@ -120,22 +116,3 @@ def short_overrides(files: list[Path]) -> dict:
     parser.read_config([str(file) for file in files])
     phantom = str(parser.get("dataset_dir::_target_", "")).endswith(".ensure_phantom")
     return {key: value for key, value in SHORT.items() if key in parser or (phantom and "::" in key)}
-
-
-@contextlib.contextmanager
-def importable(root: Path) -> Iterator[None]:
-    """The bundle's package taken from ``root`` inside the block; afterwards as if it had never been imported."""
-    package = f"{root.name}_bundle"
-
-    def take_out() -> dict:
-        return {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == package}
-
-    kept = take_out()
-    sys.path.insert(0, str(root))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path.remove(str(root))
-        take_out()
-        sys.modules.update(kept)

@@ -24,7 +24,7 @@ def configs(name: str) -> Path:
 def copy_of_bundle(name: str, folder: Path) -> Path:
     """A copy into which tests may write."""
     copy = folder / name
-    shutil.copytree(BUNDLES / name, copy, ignore=shutil.ignore_patterns("eval", "models", "__pycache__"))
+    shutil.copytree(BUNDLES / name, copy, ignore=shutil.ignore_patterns("eval", "__pycache__"))
     return copy
 
 

@@ -14,17 +14,21 @@ from tools.verify import (
     check_alone,
     check_configs,
     check_files,
+    check_initial,
     check_labels,
     check_metadata,
     check_net,
-    check_no_weights,
+    check_onnx,
     check_packed,
     check_properties,
     check_strays,
     check_torchscript,
+    check_untrained,
     checks_of,
     finding_of,
+    liven,
     verify,
+    verify_all,
 )
 
 from .toy import METADATA, NETWORK, TRAIN, edit_json, write, write_toy
@@ -45,13 +49,24 @@ def known_common(monkeypatch):
     monkeypatch.setattr("common.spatial.SCALE", 1, raising=False)
 
 
-QUICK = [check_files, check_metadata, check_labels, check_configs, check_properties("train")]
+QUICK = [check_files, check_metadata, check_untrained, check_labels, check_configs, check_properties("train")]
 QUICK += [check_properties("inference"), check_net, check_torchscript]
 
 
 @pytest.mark.parametrize("look", QUICK)
 def test_a_sound_bundle_has_no_finding(case, known_common, look):
     assert finding_of(look, case) is None
+
+
+@pytest.mark.slow  # 10 s of one core
+def test_a_sound_bundle_equals_what_is_exported_as_onnx(case, known_common):
+    assert finding_of(check_onnx, case) is None
+
+
+@pytest.mark.slow
+def test_an_onnx_file_that_computes_something_else_is_found(case, known_common):
+    replace_network(case, "return self.weight", "return (2.0 if torch.compiler.is_exporting() else 1.0) * self.weight")
+    assert "the exported network differs from torch by" in finding_of(check_onnx, case)
 
 
 @pytest.mark.parametrize("file", ["LICENSE", "large_files.yml", "configs/evaluate.json", "docs/README.md"])
@@ -143,6 +158,11 @@ def test_a_field_on_another_grid_is_found(case, known_common):
     assert "pred has the size (4, 4, 8) for an image of (4, 4, 4)" in finding_of(check_net, case)
 
 
+def test_the_least_size_of_the_metadata_is_tried_too(case, known_common):
+    replace_network(case, "return self.weight", "assert image.shape[2] > 2, 'too small'\n        return self.weight")
+    assert "too small" in finding_of(check_net, case)
+
+
 def test_a_wrong_number_of_components_is_found(case, known_common):
     replace_network(case, "repeat(1, 3", "repeat(1, 2")
     assert "output channel number `2` doesn't match: `3`" in finding_of(check_net, case)
@@ -150,7 +170,7 @@ def test_a_wrong_number_of_components_is_found(case, known_common):
 
 def test_an_exported_network_that_computes_something_else_is_found(case, known_common):
     replace_network(case, "return self.weight", "return (2.0 if torch.jit.is_scripting() else 1.0) * self.weight")
-    assert "exported and eager fields differ by" in finding_of(check_torchscript, case)
+    assert "the exported network differs from torch by" in finding_of(check_torchscript, case)
 
 
 def test_a_network_that_cannot_be_scripted_is_found(case, known_common):
@@ -171,7 +191,7 @@ def test_the_process_forgets_the_bundle_that_it_looked_at(case, known_common):
 
 
 def test_a_zip_of_other_bytes_is_found(case, monkeypatch):
-    def pack_differently(name, out, bundles_dir):
+    def pack_differently(name, out, bundles_dir, history):
         write(out / "x.zip", str(out))
         return out / "x.zip"
 
@@ -201,42 +221,87 @@ def test_a_command_that_did_nothing_is_found(after_commands, what, result):
     assert check_alone(what)(after_commands) is None
 
 
+WHY = "it is a toy"
+
+
 @pytest.fixture
 def exempt(after_commands, known_common, monkeypatch):
-    """The toy declared to have no weights, without the one that it has."""
-    monkeypatch.setitem(WITHOUT_WEIGHTS, "toy", "it is a toy")
+    """The toy declared to train nothing, without the weight that it has: it ships its initial state."""
+    monkeypatch.setitem(WITHOUT_WEIGHTS, "toy", WHY)
     replace_network(after_commands, "nn.Parameter(torch.ones(1))", "1.0")
-    shutil.rmtree(after_commands.folder / "models")
+    edit_json(after_commands.folder / "configs" / "metadata.json", untrained=f"{WHY}, with an initial state")
+    torch.save({}, after_commands.folder / "models" / "model.pt")
+    write(after_commands.packed / "models" / "model.pt", "")
+    shutil.copyfile(after_commands.folder / "models" / "model.pt", after_commands.packed / "models" / "model.pt")
     return after_commands
 
 
-def test_only_what_is_declared_is_exempt_and_of_one_check(exempt):
+def test_only_what_is_declared_is_exempt_and_of_exports_alone(exempt):
     said: list[str] = []
     assert checks_of("eoir", said.append) == CHECKS and not said
     checks = checks_of("toy", said.append)
-    assert said == ["-     TorchScript equals eager (ckpt_export): left out, because it is a toy"]
-    assert set(CHECKS) - set(checks) == {"TorchScript equals eager (ckpt_export)"}
-    assert checks["no weights"] is check_no_weights
+    exports = ["TorchScript equals eager (ckpt_export)", "ONNX equals eager (onnxruntime)"]
+    assert said == [f"-     {check}: left out, because {WHY}" for check in exports]
+    assert set(CHECKS) - set(checks) == set(exports)
+    assert checks["initial state"] is check_initial
 
 
 def test_what_is_exempt_passes_and_has_to_register_where_others_train(exempt):
-    assert finding_of(check_no_weights, exempt) is None and finding_of(check_net, exempt) is None
+    assert [finding_of(look, exempt) for look in (check_files, check_untrained, check_initial, check_net)] == [None] * 4
     assert check_alone("train")(exempt) == "it wrote no eval/**/*.nii.gz"
     write(exempt.packed / "eval" / "pair" / "warped.nii.gz", "x")
     assert check_alone("train")(exempt) is None
 
 
+def test_what_is_exempt_ships_its_initial_state(exempt):
+    (exempt.folder / "models" / "model.pt").unlink()
+    assert check_files(exempt) == "missing: models/model.pt"
+
+
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [
-        (lambda case: replace_network(case, "torch.ones(1)", "torch.ones(2)"), "found weight"),
-        (lambda case: write(case.packed / "models" / "model.pt", "x"), "models"),
-        (lambda case: edit_json(case.folder / "configs" / "train.json", ckpt_path="x"), "found train.json"),
+        (lambda case: replace_network(case, "torch.ones(1)", "torch.ones(2)"), "expected the initial state: weight"),
+        (lambda case: torch.save({"a": torch.ones(1)}, case.folder / "models" / "model.pt"), "model.pt holds a,"),
+        (lambda case: write(case.packed / "models" / "model.pt", "x"), "its commands changed it"),
+        (lambda case: edit_json(case.folder / "configs" / "train.json", ckpt_path="x"), "train.json has a ckpt_path"),
     ],
 )
-def test_weights_of_what_is_declared_to_have_none_are_found(exempt, damage, finding):
+def test_another_state_than_the_initial_one_is_found(exempt, damage, finding):
     damage(exempt)
-    assert finding in finding_of(check_no_weights, exempt)
+    assert finding in finding_of(check_initial, exempt)
+
+
+def test_metadata_have_to_say_so_and_alone_exempt_nothing(exempt, monkeypatch):
+    edit_json(exempt.folder / "configs" / "metadata.json", untrained="no")
+    assert check_untrained(exempt) == f"no 'untrained': {WHY}"
+    monkeypatch.delitem(WITHOUT_WEIGHTS, "toy")
+    assert "which only ncf, svf are" in check_untrained(exempt)
+
+
+class Still(torch.nn.Module):
+    """Answers near 0, as networks do before training, by a head on features that do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Conv3d(2, 4, 3, padding=1)
+        self.head = torch.nn.Conv3d(4, 3, 3, padding=1)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    def forward(self, image):
+        return self.head(self.features(image))
+
+
+def test_a_network_that_answers_nothing_is_made_to_displace_by_voxels_and_no_other_is_touched():
+    network, image = Still(), torch.rand(1, 2, 8, 8, 8)
+    before = network.features.weight.clone()
+    liven(network, image)
+    assert network(image).abs().max().item() == pytest.approx(3, rel=1e-4)
+    assert torch.equal(network.features.weight, before)
+    trained = network.head.weight.clone()
+    liven(network, 2 * image)
+    assert torch.equal(network.head.weight, trained)
 
 
 @pytest.mark.parametrize("stray", ["alone/models/model.pt", "elsewhere/eval/x.csv"])
@@ -276,6 +341,16 @@ def test_eoir_is_sound(verified, name):
 @pytest.mark.slow
 def test_each_check_says_one_line(verified):
     assert [line.split(maxsplit=1)[1].split(":")[0] for line in verified[0]] == [check.name for check in verified[1]]
+
+
+def test_every_bundle_of_a_folder_is_verified_and_its_seconds_said(tmp_path, monkeypatch):
+    for name in ("b", "a"):
+        write(tmp_path / name / "configs" / "metadata.json", "{}")
+    monkeypatch.setattr("tools.verify.CHECKS", {"one": lambda case: "broken" if case.name == "b" else None})
+    said: list[str] = []
+    assert verify_all("all", tmp_path, said.append) is False
+    assert said == ["ok    one", "a: sound, 0 s", "WRONG one: broken", "b: 1 wrong, 0 s"]
+    assert verify_all("a", tmp_path, said.append) is True
 
 
 @pytest.mark.slow
