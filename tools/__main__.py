@@ -4,7 +4,6 @@ Exit status: 0 done, 1 a check failed, 2 bad input or usage, 3 the machine canno
 """
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from common.errors import mendable
 
 from .arguments import Out, ranges
 from .benchmark.commands import benchmark
+from .bundle_commands import COMMANDS as BUNDLE_COMMANDS
 from .data_commands import data
 from .extract_command import extract_command
 from .fetch_command import fetch_command
@@ -25,7 +25,7 @@ app.command("register")(register_command)
 app.command("extract")(extract_command)
 app.command("report")(report_command)
 app.command("fetch")(fetch_command)
-for command in COMMANDS:
+for command in (*COMMANDS, *BUNDLE_COMMANDS):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(benchmark, name="benchmark")
@@ -66,27 +66,6 @@ def evaluate(
         sdlogj_in_mask=sdlogj_in_mask,
         reports=reports,
     )
-
-
-@app.command()
-def pack(
-    name: Annotated[str, typer.Argument(help="folder under bundles/")],
-    out: Out = "dist",
-    weights: Annotated[bool, typer.Option(help="put models/model.pt into it")] = False,
-) -> None:
-    """Write <name>_v<version>.zip, which runs with no repository and nothing of ours installed."""
-    from .pack import pack
-
-    print(pack(name, Path(out), weights=weights))
-
-
-@app.command()
-def verify(name: Annotated[str, typer.Argument(help="folder under bundles/")]) -> None:
-    """Check a bundle as the model zoo does, and that its packed copy works alone."""
-    from .verify import verify
-
-    if any(check.finding for check in verify(name, say=print)):
-        raise typer.Exit(1)
 
 
 def main() -> None:
