@@ -51,6 +51,21 @@ def demonstration(out: Annotated[Path, typer.Argument(help="folder to fill")]) -
     print(write_demonstration(out))
 
 
+@app.command()
+def score(
+    demonstration: Annotated[Path, typer.Argument(help="folder of `demonstration`, which a server is on")],
+    model: Annotated[str, typer.Option(help="a bundle's name")],
+    server: Annotated[str, typer.Option(help="its address")] = f"http://{LOCAL}:8000",
+    atlases: Annotated[int, typer.Option(help="labelled studies to fuse")] = 1,
+    picture: Annotated[Path | None, typer.Option(help="PNG of the first study")] = None,
+) -> None:
+    """Ask a running server for the labels whose truth is known; prints mean Dice before and after."""
+    from .score import score
+
+    for found in score(demonstration, server, model, atlases, picture):
+        print(f"{found.study}  {'+'.join(found.moving)}  {found.before:.3f} -> {found.after:.3f}")
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; RegEnvError if it cannot."""
     try:

@@ -11,10 +11,11 @@ from common.phantom import write_phantom
 __all__ = ["TRUTH", "write_demonstration"]
 
 TRUTH = "truth"  # beside the studies: what the viewer should find
+SEED = 1  # subjects 1000 and on: the bundles train on 0 and on
 
 
 def write_demonstration(
-    out: Path, labelled: int = 4, unlabelled: int = 2, size: tuple[int, int, int] = (64, 64, 80)
+    out: Path, labelled: int = 4, unlabelled: int = 2, size: tuple[int, int, int] = (48, 48, 60)
 ) -> Path:
     """Write ``out/studies`` and, for the unlabelled ones, ``out/truth``; a folder that is there stays as it is.
 
@@ -36,7 +37,7 @@ def write_demonstration(
     if out.is_dir() and any(out.iterdir()):
         raise RegInputError(f"{out} holds something else, expected an empty or new folder; name another.")
     with whole_folder(out) as new, tempfile.TemporaryDirectory() as work:
-        write_phantom(work, labelled + unlabelled, size, validation_pairs=0, testing_pairs=0)
+        write_phantom(work, labelled + unlabelled, size, seed=SEED, validation_pairs=0, testing_pairs=0)
         places = (new / "studies", new / "studies" / "labels" / "final", new / TRUTH)
         for place in places:
             place.mkdir(parents=True)

@@ -37,7 +37,14 @@ class Answer:
 
 
 def carry_over(
-    bundle: ServedBundle, fixed: Path, moving: Path, label: Path, out: Path, device: str | None, whole: bool
+    bundle: ServedBundle,
+    fixed: Path,
+    moving: Path,
+    label: Path,
+    out: Path,
+    affine: str,
+    device: str | None,
+    whole: bool,
 ) -> Answer:
     """Register two images and bring the label map of one onto the grid of the other.
 
@@ -47,6 +54,7 @@ def carry_over(
         moving: image whose label map is known.
         label: that map.
         out: folder for the results; what an earlier registration left there is replaced.
+        affine: the first alignment, as of ``regbundles register --affine``.
         device: such as "cpu"; None: the bundle's choice.
         whole: inverse, report and picture too.
 
@@ -56,7 +64,7 @@ def carry_over(
         RegNumericsError: if the registration leaves the finite numbers.
     """
     ids = {"fixed": str(fixed), "moving": str(moving), "moving_label": str(label), "device": device, "force": True}
-    ids |= {"inverse": whole, "picture": whole, "report": whole}
+    ids |= {"affine": affine, "inverse": whole, "picture": whole, "report": whole}
     try:
         registration_of(str(bundle.root), out, ids, quiet=True)().run()
     except Exception as error:

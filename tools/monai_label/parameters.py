@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from common.errors import RegInputError
 
 __all__ = [
+    "AFFINES",
     "EXTENSIONS",
     "MOST_SIMILAR",
     "Asked",
@@ -21,6 +22,7 @@ __all__ = [
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # no separator, and no dot at the start
 MOST_SIMILAR = "most similar"
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
+AFFINES = ("auto", "rigid", "none")  # the first alignment: by content, six parameters of it, or by the headers alone
 RESULTS = (".nii.gz", ".nii", ".nrrd")
 DEVICE = re.compile(r"cpu|cuda(:\d{1,2})?")
 MAX_ATLASES = 20
@@ -33,6 +35,7 @@ class Asked(NamedTuple):
     Attributes:
         moving: id of the study whose label is carried over; None: the most similar ones.
         atlases: how many of these; None: as many as the server was told.
+        affine: the first alignment, one of ``AFFINES``.
         save_label: put the result into the studies folder.
         label_tag: under which tag.
         store: put the transform, the warped image and the report beside it.
@@ -42,6 +45,7 @@ class Asked(NamedTuple):
 
     moving: str | None = None
     atlases: int | None = None
+    affine: str = AFFINES[0]
     save_label: bool = False
     label_tag: str = "original"
     store: bool = False
@@ -78,10 +82,11 @@ def read_params(text: str) -> Asked:
     return Asked(
         moving=None if moving in (None, MOST_SIMILAR) else checked_id(moving, "moving"),
         atlases=values.whole("atlases", None, MAX_ATLASES),
+        affine=values.one_of("affine", AFFINES),
         save_label=values.flag("save_label"),
         label_tag=values.tag(),
         store=values.flag("store"),
-        extension=values.extension(),
+        extension=values.one_of("result_extension", RESULTS),
         device=values.device(),
     )
 
@@ -172,15 +177,13 @@ class Reader:
         value = self.choice("label_tag")
         return "original" if value is None else checked_id(value, "label_tag")
 
-    def extension(self) -> str:
-        """``result_extension``."""
-        value = self.choice("result_extension")
+    def one_of(self, key: str, known: tuple[str, ...]) -> str:
+        """One of the known texts, by default the first."""
+        value = self.choice(key)
         if value is None:
-            return RESULTS[0]
-        if value not in RESULTS:
-            raise RegInputError(
-                f"result_extension is {shown(value)}, expected one of {', '.join(RESULTS)}; choose one."
-            )
+            return known[0]
+        if value not in known:
+            raise RegInputError(f"{key} is {shown(value)}, expected one of {', '.join(known)}; choose one.")
         return value
 
     def device(self) -> str | None:

@@ -14,7 +14,7 @@ from common.volumes import open_volume, save_as
 
 from .fusion import vote
 from .pair import Answer, carry_over
-from .parameters import MOST_SIMILAR, Asked
+from .parameters import AFFINES, MOST_SIMILAR, Asked
 from .served import ServedBundle
 from .similar import most_similar
 from .studies import Studies
@@ -59,7 +59,8 @@ class PropagateLabel(InferTask):
 
     def config(self) -> dict[str, Any]:
         """The options that the viewer shows; lists are choices, their first entry the default."""
-        return {"moving": [MOST_SIMILAR, *self.studies.labelled()], "atlases": self.atlases, "store": False}
+        moving = [MOST_SIMILAR, *self.studies.labelled()]
+        return {"moving": moving, "atlases": self.atlases, "affine": list(AFFINES), "store": False}
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict]:
         """Answer a request.
@@ -116,7 +117,8 @@ class PropagateLabel(InferTask):
         if asked.store:
             out = self.studies.label_folder(asked.label_tag) / f"{request['image']}__{source.name}"
         paths = (request["fixed"], source.image, source.label)
-        return carry_over(self.bundle, *paths, out, asked.device or self.device, whole=asked.store)
+        device = asked.device or self.device
+        return carry_over(self.bundle, *paths, out, affine=asked.affine, device=device, whole=asked.store)
 
 
 def write_label(labels: np.ndarray, like: nib.spatialimages.SpatialImage, on: Path, path: Path) -> None:

@@ -20,7 +20,7 @@ def test_a_viewers_words_and_lists_are_understood():
     asked = read(
         moving=["a", "b"], atlases="3", store="true", save_label=True, result_extension=".nrrd", device=["cpu"]
     )
-    assert asked == Asked("a", 3, True, "original", True, ".nrrd", "cpu")
+    assert asked == Asked("a", 3, "auto", True, "original", True, ".nrrd", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,8 @@ def test_usual_ids_pass(value):
         {"label_tag": 4},
         {"result_extension": ".exe"},
         {"result_extension": {}},
+        {"affine": "/etc/passwd"},
+        {"affine": {}},
         {"device": "gpu"},
         {"device": {}},
         {"moving": 5},

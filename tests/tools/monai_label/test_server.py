@@ -80,7 +80,8 @@ def test_viewers_client_gets_the_map_and_is_told_of_the_registration(server):
     """3D Slicer's module has a copy of this client."""
     from monailabel.client import MONAILabelClient
 
-    file, told = MONAILabelClient(server.url).infer("eoir", NEW, {"moving": "phantom_003", "result_extension": ".nrrd"})
+    asked = {"moving": "phantom_003", "affine": ["rigid"], "result_extension": ".nrrd", "label_info": [{"name": "a"}]}
+    file, told = MONAILabelClient(server.url).infer("eoir", NEW, asked)
     assert told["moving"] == ["phantom_003"]
     assert told["registrations"][0]["verdict"] in ("ok", "check", "failed")
     assert file.endswith(".nrrd")
