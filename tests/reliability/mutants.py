@@ -103,7 +103,6 @@ class Copy:
     def __init__(self, root: Path, context: BaseContext | None = None, limit_s: float = LIMIT_S) -> None:
         self.root, self.limit_s = root, limit_s
         self.context = context or prepared_context()
-        self.compiled = root / "compiled"
 
     def check(self, files: Iterable[str]) -> None:
         """Raise RuntimeError unless these tests pass without a mutant, without which no failure says anything."""
@@ -121,28 +120,27 @@ class Copy:
         path = self.root / mutant.path
         source = path.read_text(encoding="utf-8")
         changed = mutant.change(source)
-        self.forget_compiled(source)
         try:
             path.write_text(changed, encoding="utf-8")
-            status, output = self.run(module_tests(mutant.path, self.root), self.limit_s)
+            # numba keeps what it compiled of a function although one that it calls has changed
+            cache = "compiled_anew" if "@compiled" in source else "compiled"
+            status, output = self.run(module_tests(mutant.path, self.root), self.limit_s, cache)
         finally:
             path.write_text(source, encoding="utf-8")
-            self.forget_compiled(source)
+            shutil.rmtree(self.root / "compiled_anew", ignore_errors=True)
         if status is None:
             return TIMED_OUT
         if status > INTERRUPTED:
             raise RuntimeError(f"pytest ended with status {status}, expected tests that pass or fail: {output[-2000:]}")
         return SURVIVED if status == PASSED else KILLED  # below 0 it died by a signal
 
-    def forget_compiled(self, source: str) -> None:
-        """numba keeps what it compiled of a function although one that it calls has changed."""
-        if "@compiled" in source:
-            shutil.rmtree(self.compiled, ignore_errors=True)
+    def run(self, files: list[str], limit_s: float | None, cache: str = "compiled") -> tuple[int | None, str]:
+        """Status and output of pytest on these files, up to the first failure; no status after ``limit_s`` seconds.
 
-    def run(self, files: list[str], limit_s: float | None) -> tuple[int | None, str]:
-        """Status and output of pytest on these files, up to the first failure; no status after ``limit_s`` seconds."""
+        What numba compiles is kept in the folder ``cache`` of the copy.
+        """
         output = self.root / "output.txt"
-        process = self.context.Process(target=run_tests, args=(self.root, self.compiled, files, output))
+        process = self.context.Process(target=run_tests, args=(self.root, cache, files, output))
         process.start()
         process.join(limit_s)
         if process.exitcode is None:
@@ -161,7 +159,7 @@ def prepared_context() -> BaseContext:
     return context
 
 
-def run_tests(root: Path, compiled: Path, files: list[str], output: Path) -> None:
+def run_tests(root: Path, cache: str, files: list[str], output: Path) -> None:
     """In a process of its own: run pytest in ``root`` on the packages that lie there, and exit with its status."""
     os.setsid()  # so that what the tests start can be ended with them
     os.chdir(root)
@@ -172,7 +170,7 @@ def run_tests(root: Path, compiled: Path, files: list[str], output: Path) -> Non
         del os.environ[name]
     packages = [str(root), *map(str, sorted((root / "bundles").glob("*")))]
     os.environ |= {"PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}
-    os.environ |= {"NUMBA_CACHE_DIR": str(compiled), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"NUMBA_CACHE_DIR": str(root / cache), "OMP_NUM_THREADS": "1"}
     sys.path[:0] = packages
     sys.dont_write_bytecode = True  # a file that changes twice within a second would be taken for the former one
     if "numba" in sys.modules:
