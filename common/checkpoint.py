@@ -22,9 +22,10 @@ from torch import nn
 from .datalist import GRID_NAME
 from .errors import RegInputError, first_line
 from .files import remove_leftovers, require_writable, save_atomically
+from .tensor_files import SAFETENSORS, from_safetensors
 from .weights import check_published, fill
 
-__all__ = ["CheckpointBest", "LoadWeights", "TrainingState", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CheckpointBest", "LoadWeights", "TrainingState", "load_checkpoint", "read_weights", "save_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,21 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", must_be_seal
         raise RegInputError(f"{path} is no checkpoint ({first_line(error)}); train again or copy it again.") from error
 
 
+def read_weights(path: Path, device: torch.device | str = "cpu") -> Any:
+    """A state dict in the form that the suffix says: safetensors, or else torch's, sealed or another program's.
+
+    Raises:
+        RegInputError: if the file is missing, damaged, or holds more than tensors and plain values.
+        RegEnvError: if it is safetensors and the package is missing.
+    """
+    if path.suffix != SAFETENSORS:
+        return load_checkpoint(path, device, must_be_sealed=False)
+    try:
+        return from_safetensors(path.read_bytes(), path, device)
+    except OSError as error:
+        raise RegInputError(f"{path} cannot be read ({error.strerror}), expected weights; check it.") from error
+
+
 def sealed(archive: bytes) -> bytes:
     """A zip archive without a comment, with its hash as the comment."""
     body = archive[:-2] + SEAL.to_bytes(2, "little")  # the last two bytes are the length of the comment
@@ -86,8 +102,8 @@ class LoadWeights:
 
     Args:
         network: module to fill; every key and shape must fit.
-        path: file written by a train command, or any plain state dict of tensors; in a bundle whose large_files.yml
-            states its hash, only with that.
+        path: file written by a train command, or any plain state dict of tensors, safetensors too; in a bundle whose
+            large_files.yml states its hash, only with that.
         train_command: what the message advises when there is no file.
     """
 
@@ -114,7 +130,7 @@ class LoadWeights:
         check_published(self.path)
         try:
             device = next(self.network.parameters()).device
-            fill(self.network, load_checkpoint(self.path, device, must_be_sealed=False))
+            fill(self.network, read_weights(self.path, device))
         except RegInputError as error:
             raise RegInputError(
                 f"{self.path} does not hold this network's weights ({error}); train again or give the same settings as "

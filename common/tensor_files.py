@@ -39,7 +39,7 @@ def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
     save = require_safetensors().save
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     digest = hashlib.sha256(values_in(save(copies))).hexdigest()
-    return save(copies, {"format": "pt", "sha256": digest})
+    return save(copies, {"sha256": digest})  # one entry: the library writes several in any order
 
 
 def from_safetensors(data: bytes, path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:

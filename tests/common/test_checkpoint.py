@@ -13,6 +13,7 @@ from torch import nn
 
 from common.checkpoint import CheckpointBest, LoadWeights, TrainingState, load_checkpoint, save_checkpoint
 from common.errors import RegEnvError, RegInputError
+from common.tensor_files import to_safetensors
 
 
 def evaluator_with(value: float) -> Engine:
@@ -64,6 +65,27 @@ def test_weights_come_back(tmp_path):
     torch.save(network.state_dict(), tmp_path / "model.pt")
     LoadWeights(other, str(tmp_path / "model.pt"), "train")(Engine(lambda *_: None))
     torch.testing.assert_close(other.weight, network.weight)
+
+
+def test_both_forms_fill_a_network_with_the_same_bits(tmp_path):
+    network, filled = nn.Conv3d(2, 3, 3), []
+    save_checkpoint(network.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "model.safetensors").write_bytes(to_safetensors(load_checkpoint(tmp_path / "model.pt")))
+    for name in ("model.pt", "model.safetensors"):
+        other = nn.Conv3d(2, 3, 3)
+        LoadWeights(other, str(tmp_path / name), "train")(Engine(lambda *_: None))
+        filled.append(other.state_dict())
+    for key, value in network.state_dict().items():
+        assert all(torch.equal(state[key], value) for state in filled)
+
+
+def test_one_form_under_the_others_suffix_is_refused(tmp_path):
+    network = nn.Linear(2, 2)
+    torch.save(network.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "model.pt").write_bytes(to_safetensors(network.state_dict()))
+    for name, words in (("model.safetensors", "no safetensors file"), ("model.pt", "no checkpoint")):
+        with pytest.raises(RegInputError, match=words):
+            LoadWeights(nn.Linear(2, 2), str(tmp_path / name), "train")(Engine(lambda *_: None))
 
 
 def test_missing_weights_name_the_command_that_makes_them(tmp_path):
