@@ -16,6 +16,7 @@ from .bundle_commands import COMMANDS as BUNDLE_COMMANDS
 from .data_commands import data
 from .extract_command import extract_command
 from .fetch_command import fetch_command
+from .new_command import new_command
 from .register_command import register_command
 from .report_command import report_command
 from .transform_commands import COMMANDS
@@ -25,6 +26,7 @@ app.command("register")(register_command)
 app.command("extract")(extract_command)
 app.command("report")(report_command)
 app.command("fetch")(fetch_command)
+app.command("new")(new_command)
 for command in (*COMMANDS, *BUNDLE_COMMANDS):
     app.command()(command)
 app.add_typer(data, name="data")

@@ -12,10 +12,10 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from common.data import PairDataset
 from common.errors import sentence_of
 from tests.bundles.pairwise import BUNDLES, PAGES, RESULTS, configs, copy_of_bundle, written
-from tests.bundles.trained import NETWORKS, ids, overlays, run
+from tests.bundles.trained import ids, overlays, run, trained_bundles
 from tools.verify import verify
 
-NAMES = sorted(NETWORKS)
+NAMES = trained_bundles()
 OVERLAYS = [(name, overlay) for name in NAMES for overlay in overlays(name)]
 
 
