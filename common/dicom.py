@@ -5,6 +5,7 @@ positions. What makes up no evenly spaced stack of one orientation is refused: a
 wrong by millimeters.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,19 +48,19 @@ class Slice:
 
 def is_series(path: Path) -> bool:
     """Whether a path names a folder, or one series of a folder as ``folder#SeriesInstanceUID``."""
-    return split_series(path)[0].is_dir()
+    return os.path.isdir(split_series(path)[0])  # which a name that is too long is not, instead of an error
 
 
 def holds_dicom(path: Path) -> bool:
     """Whether a path, as :func:`is_series` takes it, is a folder with a DICOM file in it."""
     folder, _ = split_series(path)
-    return folder.is_dir() and any(file.is_file() and has_magic(file) for file in folder.iterdir())
+    return os.path.isdir(folder) and any(file.is_file() and has_magic(file) for file in folder.iterdir())
 
 
 def split_series(path: Path) -> tuple[Path, str | None]:
     """The folder, and the series that is named behind ``#``."""
     name, mark, uid = str(path).rpartition("#")
-    return (Path(name), uid) if mark and not path.exists() else (path, None)
+    return (Path(name), uid) if mark and not os.path.exists(path) else (path, None)
 
 
 def open_series(path: Path) -> nib.Nifti1Image:

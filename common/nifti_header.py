@@ -10,7 +10,7 @@ from nibabel import Nifti1Header, Nifti1Image
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
-__all__ = ["header_breaches", "header_doubts", "stored_header"]
+__all__ = ["header_breaches", "header_doubts", "lost_sizes", "stored_header"]
 
 FORMS_ATOL_MM = 0.01  # float32 headers round to 1e-4 at the corners of a head
 UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; 2 is mm, 0 is unknown and means mm
@@ -30,6 +30,12 @@ def header_breaches(header: Nifti1Header) -> list[str]:
     bits = header.get_data_dtype().itemsize * 8
     stated = int(header["bitpix"])
     return [] if stated == bits else [f"its header states {stated} bits a voxel, its data type has {bits}"]
+
+
+def lost_sizes(header: Nifti1Header) -> list[float]:
+    """The voxel sizes, in mm, if the position needs them and one is 0 or no number: nibabel takes 1 instead of 0."""
+    sizes = np.asarray(header["pixdim"][1 : min(int(header["dim"][0]), 3) + 1])
+    return [] if header["sform_code"] or (np.abs(sizes) > 0).all() else sizes.tolist()
 
 
 def header_doubts(header: Nifti1Header) -> list[str]:

@@ -16,7 +16,7 @@ from nibabel.spatialimages import SpatialImage
 
 from .dicom import DICOM_MAGIC, is_series
 from .errors import RegInputError
-from .nifti_header import header_breaches, header_doubts, stored_header
+from .nifti_header import header_breaches, header_doubts, lost_sizes, stored_header
 from .streams import stream_length
 from .text_header import compressed_voxels
 from .volumes import is_text_headed, open_volume, read_voxels, spatial_size
@@ -230,9 +230,14 @@ def check_header(path: Path, image: SpatialImage) -> None:
     """A NIfTI header that does not contradict itself; what it leaves in doubt is said once."""
     if not is_nifti(path, image):
         return
-    breaches = header_breaches(stored_header(image))
+    stored = stored_header(image)
+    breaches = header_breaches(stored)
     if breaches:
         raise RegInputError(f"{path} is damaged: {'; '.join(breaches)}, expected as many; fetch it again.")
+    if lost_sizes(stored):
+        raise RegInputError(
+            f"{path} states voxels of {lost_sizes(stored)} mm and no sform, expected sizes above 0; set the true ones."
+        )
     for doubt in header_doubts(image.header):
         say_once(f"{path} states {doubt}.")
 

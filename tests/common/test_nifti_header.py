@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.nifti_header import header_breaches, header_doubts
+from common.nifti_header import header_breaches, header_doubts, lost_sizes
 
 SIZE = (320, 320, 200)  # where rounding shows most
 AFFINE = nib.affines.from_matvec(
@@ -83,3 +83,10 @@ def test_a_scale_that_cannot_be_applied_is_told(slope, inter, doubts):
 
 def test_bits_that_are_not_the_data_types_are_a_breach():
     assert header_breaches(header(bitpix=32)) == ["its header states 32 bits a voxel, its data type has 16"]
+
+
+@pytest.mark.parametrize("size", [0.0, np.nan])
+def test_a_voxel_size_that_the_position_needs_is_missed_and_one_beside_an_sform_is_not(size):
+    pixdim = [1, 0.7, size, 1.2, 0, 0, 0, 0]
+    np.testing.assert_allclose(lost_sizes(header(sform=None, pixdim=pixdim)), pixdim[1:4])
+    assert lost_sizes(header(pixdim=pixdim)) == lost_sizes(header(sform=None)) == []

@@ -379,3 +379,16 @@ def test_one_finding_is_told_as_it_is_and_none_is_no_error(path):
 def test_a_fault_of_the_program_is_not_taken_for_a_finding():
     with pytest.raises(ZeroDivisionError):
         findings([(lambda: 1 / 0,)])
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".nii.gz", "deeper/" * 700 + "x.nii.gz"])
+def test_a_name_that_is_too_long_is_refused_as_one_that_is_missing(tmp_path, name):
+    with pytest.raises(RegInputError, match="File name too long"):
+        check_image(tmp_path / name)
+
+
+def test_voxel_sizes_that_the_position_needs_are_not_made_up(path):
+    change(path, 80, struct.pack("<3f", 2, 0, 2.5))
+    change(path, 252, struct.pack("<2h", 1, 0))
+    with pytest.raises(RegInputError, match=r"voxels of \[2.0, 0.0, 2.5\] mm and no sform, expected sizes above 0"):
+        check_image(path)
