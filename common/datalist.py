@@ -11,18 +11,22 @@ Paths are relative to the file and stay below its folder.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
+from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from .dicom import holds_dicom
 from .errors import RegInputError
 from .preflight import check_image, check_label, findings, refuse
+from .volumes import open_volume, spatial_size
 
 __all__ = [
     "PAIR_KEYS",
@@ -37,6 +41,7 @@ __all__ = [
 ]
 
 SECTIONS = ("training", "validation", "testing")
+SPACING_RTOL = 0.01  # by which voxel sizes of one grid may differ: headers are rounded
 GRID_NAME = "grid.json"  # beside trained weights
 PARTS = ("label", "keypoints", "mask")  # what may come with an image
 SUBJECT_KEYS = ("image", *PARTS)
@@ -49,7 +54,8 @@ def read_datalist(dataset_dir: str, section: str, check_files: bool = False) -> 
     Args:
         dataset_dir: folder that holds ``datalist.json``.
         section: "training" (subjects or pairs), "validation" or "testing" (pairs).
-        check_files: open every file to its last byte too, with :func:`check_datalist`.
+        check_files: open every file to its last byte too, with :func:`check_datalist`, and refuse images of different
+            size, orientation or voxel size that a network would see voxel by voxel: the two of a pair, all subjects.
 
     Raises:
         RegInputError: if the file is missing (the message names the command that writes it), is not JSON, or breaks the
@@ -70,6 +76,7 @@ def read_datalist(dataset_dir: str, section: str, check_files: bool = False) -> 
     items = [{k: str(root / v) if k in paths else v for k, v in item.items()} for item in content[section]]
     if check_files:
         check_datalist(items)
+        refuse(grids_apart(items))
     return items
 
 
@@ -127,7 +134,7 @@ def check_datalist(items: Sequence[dict]) -> None:
 
     Raises:
         RegInputError: with one sentence for each file that cannot be used: a damaged image, labels that are not on
-            their image's grid, landmarks outside it or not as many as their partner's.
+            their image's grid, landmarks outside it or not as many as their partner's, a slice with a volume.
     """
     sentences, seen = [], set()
     for item in items:
@@ -138,6 +145,8 @@ def check_datalist(items: Sequence[dict]) -> None:
             seen.add(paths)
         if len(subjects) == 2 and all("keypoints" in subject for subject in subjects):
             sentences += findings([(check_counts, *(subject["keypoints"] for subject in subjects))])
+    if not sentences:
+        sentences = findings((check_axes, item["fixed"], item["moving"]) for item in items if "fixed" in item)
     refuse(sentences)
 
 
@@ -153,6 +162,38 @@ def subject_findings(subject: dict) -> list[str]:
     return findings(checks)
 
 
+def grids_apart(items: Sequence[dict]) -> list[str]:
+    """One sentence for each image that is not laid out as the first of those that it may be registered with."""
+    groups = [[item["fixed"], item["moving"]] for item in items if "fixed" in item]
+    groups += [[item["image"] for item in items if "image" in item]]
+    layouts = {path: layout(path) for path in dict.fromkeys(path for group in groups for path in group)}
+    apart = {path: group[0] for group in groups for path in group if not alike(layouts[path], layouts[group[0]])}
+    return [
+        f"{path} has {layout_text(layouts[path])}, expected {layout_text(layouts[first])} as {first} has; prepare both "
+        "on one grid with `regbundles data prepare folder`."
+        for path, first in apart.items()
+    ]
+
+
+def layout(path: str) -> tuple[tuple[int, ...], str, np.ndarray]:
+    """Size, axis codes and voxel size in mm of an image file."""
+    image = open_volume(path)
+    size = spatial_size(image.shape)
+    codes = "".join(nib.aff2axcodes(image.affine))
+    return size, codes[: len(size)], voxel_sizes(image.affine)[: len(size)]
+
+
+def alike(first: tuple, second: tuple) -> bool:
+    """Whether two layouts are the same, but for one percent of a voxel's size."""
+    return first[:2] == second[:2] and np.allclose(first[2], second[2], rtol=SPACING_RTOL)
+
+
+def layout_text(found: tuple) -> str:
+    """A layout for a message."""
+    size, codes, spacing_mm = found
+    return f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{mm:.4g}' for mm in spacing_mm)} mm in {codes}"
+
+
 def check_keypoints(keypoints: str, size: tuple[int, ...]) -> None:
     """Raise RegInputError unless every landmark lies in its image of ``size`` voxels."""
     size = np.array(size)
@@ -162,6 +203,15 @@ def check_keypoints(keypoints: str, size: tuple[int, ...]) -> None:
         raise RegInputError(
             f"{keypoints} has {outside.sum()} landmarks outside its image, the first {points[outside][0].tolist()} of "
             f"{size.tolist()}, expected voxel coordinates from 0; convert them if they are millimetres."
+        )
+
+
+def check_axes(fixed: str, moving: str) -> None:
+    """Raise RegInputError unless two images have as many axes."""
+    axes = [len(layout(path)[0]) for path in (fixed, moving)]
+    if axes[0] != axes[1]:
+        raise RegInputError(
+            f"{moving} has {axes[1]} axes and {fixed} {axes[0]}, expected as many; choose two volumes or two slices."
         )
 
 
@@ -318,8 +368,8 @@ def overlap_findings(content: dict) -> list[str]:
 def missing_files(root: Path, items: list[dict], section: str) -> list[str]:
     """Paths of one section at which there is neither a file nor a folder of DICOM."""
     return [
-        f"{section}[{index}] {key} '{value}' does not exist"
+        f"{section}[{index}] {key} '{value}' does not exist, expected a file"
         for index, item in enumerate(items)
         for key, value in item.items()
-        if not (root / value).is_file() and not holds_dicom(root / value)
+        if not os.path.isfile(root / value) and not holds_dicom(root / value)
     ]

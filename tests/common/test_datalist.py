@@ -282,3 +282,29 @@ def test_landmarks_that_are_no_text_are_one_finding(scans):
     with pytest.raises(RegInputError, match=r"moving\.csv is not a table of landmarks") as caught:
         check_datalist([scans])
     assert "findings" not in str(caught.value)
+
+
+SOUND = ((8, 9, 10), "LIA", 2.0)
+
+
+def save_scan(path, size, codes, spacing_mm):
+    """Noise with these axes."""
+    affine = np.zeros((4, 4))
+    for axis, code in enumerate(codes):
+        row = next(k for k, pair in enumerate(("RL", "AP", "SI")) if code in pair)
+        affine[row, axis] = spacing_mm * (1 if code in "RAS" else -1)
+    affine[3, 3] = 1
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random(size, np.float32), affine), path)
+
+
+@pytest.mark.parametrize("odd", [((8, 9, 11), "LIA", 2.0), ((8, 9, 10), "RIA", 2.0), ((8, 9, 10), "LIA", 2.1)])
+@pytest.mark.parametrize("section", ["training", "validation"])
+def test_images_that_are_seen_voxel_by_voxel_are_laid_out_alike(tmp_path, section, odd):
+    names = {"training": ("a", "b"), "validation": ("c", "d")}
+    write(tmp_path, training=[{"image": f"{n}.nii"} for n in "ab"], validation=[{"fixed": "c.nii", "moving": "d.nii"}])
+    for name in "abcd":
+        save_scan(tmp_path / f"{name}.nii", *SOUND)
+    assert read_datalist(str(tmp_path), section, check_files=True)
+    save_scan(tmp_path / f"{names[section][1]}.nii", *odd)
+    with pytest.raises(RegInputError, match=rf"{names[section][1]}.nii has 8 x 9.* in .IA, expected 8 x 9 x 10 voxels"):
+        read_datalist(str(tmp_path), section, check_files=True)
