@@ -127,11 +127,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def require_writable(folder: Path | str) -> None:
-    """Make ``folder`` and raise RegEnvError unless a file can be written into it; leaves no file."""
-    folder = Path(folder)
-    probe = folder / f".{os.getpid()}.writable"
+    """Raise RegEnvError unless files can be written into ``folder``, which need not be there yet; leaves nothing."""
+    path = Path(folder).absolute()
+    there = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+    probe = there / f".{os.getpid()}.writable"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:

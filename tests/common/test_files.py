@@ -3,7 +3,7 @@ import os
 import pytest
 
 from common.errors import RegEnvError, RegInputError
-from common.files import remove_leftovers, save_atomically, temporary_folder, whole_folder
+from common.files import remove_leftovers, require_writable, save_atomically, temporary_folder, whole_folder
 
 
 def test_the_file_appears_whole_in_a_new_folder(tmp_path):
@@ -135,3 +135,16 @@ def test_a_temporary_folder_goes_and_says_where_there_was_no_room(tmp_path):
     with pytest.raises(RegEnvError, match=r"out could not be written"), temporary_folder(tmp_path / "out"):
         raise OSError("disk full")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_could_be_written_is_not_made(tmp_path):
+    require_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "file/far/below"])
+def test_a_folder_in_the_place_of_a_file_is_refused_by_its_whole_path(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(RegEnvError, match=rf"{name} cannot be written to"):
+        require_writable(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
