@@ -21,6 +21,7 @@ from common.files import remove_leftovers, require_writable
 from .data.fetch.archive import COMPLETE, clashes, extract, is_extracted
 from .data.fetch.archive_formats import ArchiveError, Member
 from .data.fetch.download import fetch
+from .data.fetch.hashes import hashes_of
 from .data.fetch.locks import is_left, one_process
 from .data.fetch.names import path_finding, shown
 from .data.fetch.part import fsync_folder
@@ -32,7 +33,7 @@ from .releases import Release, Way, find_release, hosts_of
 
 __all__ = ["fetch_bundle"]
 
-MAX_ZIP = 64 << 20  # bytes; sources, and weights up to 5 MiB: larger ones stand in large_files.yml
+MAX_ZIP = 1 << 30  # bytes, where the server tells no size
 MAX_WEIGHTS = 16 << 30
 MAX_ENTRIES = 10_000
 LIST = "large_files.yml"
@@ -114,7 +115,7 @@ def assemble(release: Release, work: Path, way: Way, quiet: bool) -> Path:
     archive = fetch(release.file, work, max_bytes=MAX_ZIP, **options)
     bundle = extract(archive, work / "unpacked", max_entries=MAX_ENTRIES, quiet=quiet) / release.name
     require_bundle(bundle, release)
-    weights = weights_of(bundle)
+    weights = [one for one in weights_of(bundle) if not is_there(bundle, one)]
     require_room(archive, release.name, weights)
     for one in weights:
         fetch(one.file, (bundle / one.path).parent, max_bytes=MAX_WEIGHTS, **options)
@@ -186,6 +187,12 @@ def require_room(archive: Path, name: str, weights: Iterable[Weights]) -> None:
     found = clashes([Member(path, 0, path.endswith("/"), None, None) for path in paths])
     if found:
         raise RegInputError(f"{LIST} has {found[0]}, expected a place of its own; ask the bundle's publisher.")
+
+
+def is_there(bundle: Path, weights: Weights) -> bool:
+    """Whether weights lie in their place already: they travelled in the zip, or a run that was stopped fetched them."""
+    path = bundle / weights.path
+    return path.is_file() and hashes_of(path, quiet=True).sha256 == weights.file.sha256
 
 
 def publish(bundle: Path, target: Path, digest: str) -> None:

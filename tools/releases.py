@@ -20,7 +20,7 @@ from .data.source import RemoteFile
 from .lint import read_config
 from .repository import REPOSITORY
 
-__all__ = ["CATALOG", "Release", "Way", "find_release", "hosts_of"]
+__all__ = ["CATALOG", "TAG", "Release", "Way", "find_release", "hosts_of"]
 
 CATALOG = REPOSITORY / "models" / "model_info.json"
 """This collection's own releases, where there are any."""

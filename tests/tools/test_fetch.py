@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,18 @@ def with_weights(tmp_path, server, **changes):
         for path, content in WEIGHTS.items()
     ]
     entries[1] |= changes
-    toy = write_toy(tmp_path)
-    write(toy / "large_files.yml", json.dumps({"large_files": entries}))
-    return files_in(pack_toy(toy)) | {Path(path).name: content for path, content in WEIGHTS.items()}
+    release = listing(tmp_path, json.dumps({"large_files": entries}))
+    return release | {Path(path).name: content for path, content in WEIGHTS.items()}
+
+
+def listing(tmp_path, text) -> dict:
+    """A release whose large_files.yml is this text, which `pack` would refuse if it were bad."""
+    archive = pack_toy(write_toy(tmp_path)) / "toy_v0.1.0.zip"
+    with zipfile.ZipFile(archive) as content:
+        members = {name: content.read(name) for name in content.namelist()}
+    members["toy/large_files.yml"] = text.encode()
+    make_zip(archive, *[(info_of(name), content) for name, content in members.items()])
+    return {archive.name: archive.read_bytes(), "SHA256SUMS": listed(archive)}
 
 
 def sha256(content: bytes) -> str:
@@ -151,12 +161,7 @@ def test_weights_that_are_not_what_was_published_or_lead_elsewhere_leave_nothing
 
 @pytest.mark.parametrize("text", ["large_files: 3", "- a", "large_files: [a]", "a: [", "\x07", "[" * 5000])
 def test_a_list_of_weights_that_is_none_leaves_nothing(tmp_path, text):
-    toy = write_toy(tmp_path / "toy")
-    release = files_in(pack_toy(toy))
-    members = [(info_of(f"toy/{name}"), content) for name, content in tree(toy).items() if name != "large_files.yml"]
-    archive = make_zip(tmp_path / "toy_v0.1.0.zip", *members, (info_of("toy/large_files.yml"), text.encode()))
-    release |= {archive.name: archive.read_bytes(), "SHA256SUMS": listed(archive)}
-    with serve(offering(release)) as server:
+    with serve(offering(listing(tmp_path / "toy", text))) as server:
         refused(RegInputError, "large_files.yml", server, tmp_path / "out")
 
 
@@ -196,6 +201,15 @@ def test_what_a_server_that_fails_has_given_is_taken_up_again(tmp_path):
         asked = [request.path for request in server.requests[before:]]
     assert asked == ["/release/SHA256SUMS", "/model.safetensors"]
     assert WEIGHTS.items() <= tree(folder).items() and os.listdir(tmp_path / "out") == ["toy"]
+
+
+def test_weights_that_travelled_in_the_zip_are_not_fetched(tmp_path):
+    files, licence = {}, (write_toy(tmp_path / "twin") / "LICENSE").read_bytes()
+    with serve(offering(files)) as server:
+        files |= with_weights(tmp_path / "toy", server, path="LICENSE", hash_val=sha256(licence))
+        folder = fetched(server, tmp_path / "out")
+        assert "/model.safetensors" not in [request.path for request in server.requests]
+    assert (folder / "LICENSE").read_bytes() == licence
 
 
 def test_what_a_kill_left_beside_a_bundle_that_is_whole_goes_with_the_next_call(packed, tmp_path):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from common.errors import RegEnvError, RegInputError, first_line
 from common.files import remove_leftovers, require_writable, whole_folder
 
-from .archive_formats import CHUNK, ArchiveError, Member, Reader, open_reader, sound
+from .archive_formats import CHUNK, ArchiveError, Member, Reader, open_reader, sound, too_many
 from .hashes import sha256_of
 from .locks import is_left, one_process
 from .names import folded, path_finding, shown
@@ -143,7 +143,7 @@ def judge(archive: Path, reader: Reader, limit: int, max_entries: int) -> list[M
         members.append(member)
         total += member.size
         if len(members) > max_entries:
-            raise ArchiveError(f"{archive} holds more than {max_entries} members, expected fewer; do not unpack it.")
+            raise too_many(archive, max_entries)
         if total > limit:
             raise ArchiveError(
                 f"{archive} unpacks to more than {limit} bytes, expected no more; it is not what it seems, do not "

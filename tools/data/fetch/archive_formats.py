@@ -20,7 +20,7 @@ from common.errors import RegError, RegInputError, first_line
 
 from .web import is_web_page
 
-__all__ = ["CHUNK", "ArchiveError", "Member", "Reader", "open_reader", "sound"]
+__all__ = ["CHUNK", "ArchiveError", "Member", "Reader", "open_reader", "sound", "too_many"]
 
 CHUNK = 1 << 20
 LONGEST_READ = 8 << 20  # bytes; a tar whose header asks for more at once is made to fill the memory
@@ -113,7 +113,8 @@ class ZipReader:
     """A zip; its checksums are compared as its files are read."""
 
     def __init__(self, archive: Path, stream: Any, limit: int, max_entries: int) -> None:
-        self.zip = zipfile.ZipFile(stream)
+        self.zip = zipfile.ZipFile(Listing(stream, archive, max_entries))
+        self.zip.fp.is_read = True
 
     def __iter__(self) -> Iterator[Member]:
         for info in self.zip.infolist():
@@ -122,6 +123,46 @@ class ZipReader:
 
     def open(self, member: Member) -> AbstractContextManager[Any]:
         return self.zip.open(member.entry)
+
+
+class Listing:
+    """A zip's stream while zipfile reads its list: in one piece, and all of it into objects before anybody can look.
+
+    Args:
+        stream: of the zip.
+        archive: stands in the error.
+        max_entries: members that it may list; for more, reading the list is an error.
+    """
+
+    def __init__(self, stream: Any, archive: Path, max_entries: int) -> None:
+        self.stream = stream
+        self.archive = archive
+        self.max_entries = max_entries
+        self.is_read = False
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        content = self.stream.read(size)
+        if not self.is_read and listed(content, self.max_entries) > self.max_entries:
+            raise too_many(self.archive, self.max_entries)
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def listed(content: bytes, most: int) -> int:
+    """How many entries a zip's list has, counted to one more than ``most``; 0 for other bytes."""
+    count = place = 0
+    while count <= most and content[place : place + 4] == b"PK\1\2" and place + 46 <= len(content):
+        place += 46 + sum(struct.unpack_from("<3H", content, place + 28))
+        count += 1
+    return count
+
+
+def too_many(archive: Path, most: int) -> ArchiveError:
+    """The refusal of an archive with more than so many members."""
+    return ArchiveError(f"{archive} holds more than {most} members, expected fewer; do not unpack it.")
 
 
 def zip_finding(info: zipfile.ZipInfo) -> str | None:

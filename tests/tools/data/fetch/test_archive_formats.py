@@ -11,7 +11,7 @@ import pytest
 from common.errors import RegInputError
 from tools.data.fetch.archive_formats import Bounded
 
-from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info
+from .archives import FILES, info_of, make_tar, make_zip, ordinary, refused, tar_info, tree, unpack
 
 
 def test_a_name_that_goes_on_behind_a_nul_is_refused(tmp_path):
@@ -84,6 +84,20 @@ def test_a_zip_that_points_outside_of_itself_is_refused(tmp_path):
     content[offset : offset + 4] = struct.pack("<L", 0)
     archive.write_bytes(content)
     refused(archive, "damaged")
+
+
+def test_a_list_without_end_is_not_read_into_objects(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path / "many.zip", *[(info_of(f"a/{count}"), b"") for count in range(11)])
+    made = []
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: made.append(1))
+    refused(archive, "more than 10 members", max_entries=10)
+    assert made == []
+
+
+def test_a_member_that_looks_like_a_list_is_none(tmp_path):
+    content = (b"PK\1\2" + bytes(42)) * 20
+    archive = make_zip(tmp_path / "scans.zip", (info_of("a"), content), method=zipfile.ZIP_STORED)
+    assert tree(unpack(archive, tmp_path / "out", max_entries=10))["a"] == content
 
 
 def test_a_zip_with_a_wrong_checksum_is_refused(tmp_path):
