@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from common.errors import RegInputError
 
 from .predictions import Folder
+from .register import merged
 
 __all__ = ["BundleRun"]
 
@@ -39,8 +40,7 @@ class BundleRun:
         taken = sorted(set(self.overrides or {}) & set(SET_HERE))
         if taken:
             raise RegInputError(f"the override of {taken} was refused, as evaluate itself sets {', '.join(SET_HERE)}.")
-        parser = ConfigParser()
-        parser.read_config([str(path) for path in self.configs])
+        parser = merged(self.configs)
         lacking = [key for key in SET_HERE if key not in parser]
         if lacking:
             raise RegInputError(

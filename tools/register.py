@@ -9,9 +9,9 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from monai.engines import Evaluator
 
-from common.errors import RegInputError
+from common.errors import RegInputError, first_line, mendable
 from common.intensity import modality_of, similarity_for
-from common.volumes import open_volume
+from common.preflight import check_image
 
 from .repository import REPOSITORY
 
@@ -75,7 +75,7 @@ def registration_of(
     parser.update({**named, **own})
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))  # where a downloaded bundle has its package; the same folder that MONAI adds
-    return partial(parser.get_parsed_content, "evaluator")
+    return partial(build, parser, overlays)
 
 
 def bundle_folder(name: str) -> Path:
@@ -95,7 +95,7 @@ def read_configs(root: Path, overlays: Sequence[str]) -> ConfigParser:
     """``inference.json`` under its overlays.
 
     Raises:
-        RegInputError: if one is missing.
+        RegInputError: if one is missing or no config.
     """
     own = root / "configs"
     files = [own / "inference.json"]
@@ -107,9 +107,54 @@ def read_configs(root: Path, overlays: Sequence[str]) -> ConfigParser:
                 f"{overlay} is no config of {root.name}, expected a file or a name in {own}; correct it."
             )
         files.append(found)
+    return merged(files)
+
+
+def merged(files: Sequence[Path]) -> ConfigParser:
+    """Configs one over the other.
+
+    Raises:
+        RegInputError: if one is no config: neither JSON nor YAML, no text, or not an object.
+    """
+    for path in files:
+        try:
+            dict(ConfigParser.load_config_file(str(path)))
+        except Exception as error:  # of JSON, YAML and Unicode
+            raise RegInputError(
+                f"{path} is no config ({first_line(error)}), expected an object in JSON or YAML; correct it."
+            ) from error
     parser = ConfigParser()
-    parser.read_config([str(path) for path in files])
+    try:
+        parser.read_config([str(path) for path in files])
+    except Exception as error:  # an overlay that adds to what is not there
+        raise RegInputError(
+            f"{', '.join(map(str, files[1:]))} cannot be laid over {files[0]} ({first_line(error)}); correct it."
+        ) from error
     return parser
+
+
+def build(parser: ConfigParser, overlays: Sequence[str]) -> Evaluator:
+    """The engine of a config; what its overlays spoil is told in a sentence, a fault of the bundle itself stays one.
+
+    Raises:
+        RegInputError: if there are overlays and it cannot be built.
+    """
+    try:
+        return parser.get_parsed_content("evaluator")
+    except Exception as error:
+        if mendable(error) is not None or not overlays:
+            raise
+        raise RegInputError(
+            f"{', '.join(overlays)} leaves no config that can be built ({first_line(innermost(error))}), expected ids "
+            "and values as in inference.json; correct it."
+        ) from error
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first cause: MONAI wraps what a component raises."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def check_ids(root: Path, parser: ConfigParser, ids: Mapping[str, object]) -> None:
@@ -123,7 +168,7 @@ def similarity_of(ids: Mapping[str, object], usual: str) -> str:
     """``usual`` for two images of one modality, what compares structure for two."""
     kinds = [ids.get("modality")] * 2
     if kinds[0] in (None, "auto"):
-        kinds = [modality_of(open_volume(str(ids[key])).get_fdata(dtype="float32")) for key in ("fixed", "moving")]
+        kinds = [modality_of(check_image(str(ids[key])).voxels) for key in ("fixed", "moving")]
     chosen = similarity_for(kinds)
     return usual if kinds[0] == kinds[1] else chosen
 

@@ -159,6 +159,23 @@ def test_half_a_request_is_refused(words):
     assert isinstance(result.exception, RegInputError)
 
 
+OVERLAYS = [
+    (b"{", r"overlay\.json is no config"),
+    (b"[1]", r"overlay\.json is no config"),
+    (b"\xff", r"overlay\.json is no config"),
+    (b'{"handlers": [{"_target_": "$["}]}', r"overlay\.json leaves no config that can be built"),
+    (b'{"evaluator": {"_target_": "nothing.at.all"}}', r"overlay\.json leaves no config that can be built"),
+]
+
+
+@pytest.mark.parametrize(("content", "found"), OVERLAYS)
+def test_an_overlay_that_is_none_is_refused_in_one_line(dataset, tmp_path, content, found):
+    (tmp_path / "overlay.json").write_bytes(content)
+    with pytest.raises(RegInputError, match=found) as caught:
+        register("svf", tmp_path / "out", pair_of(dataset), [str(tmp_path / "overlay.json")], "lncc", quiet=True)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
 def test_a_bundle_is_a_name_or_a_folder():
     folder = bundle_folder("svf")
     assert (folder / "configs" / "inference.json").is_file() and bundle_folder(str(folder)) == folder
