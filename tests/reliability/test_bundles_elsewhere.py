@@ -21,6 +21,7 @@ from tools.repository import REPOSITORY
 SUBJECT = "bundles elsewhere"
 NAMES = ["svf", *sorted(set(SETTINGS) - {"svf"})]
 CONDITIONS = ("offline", "read-only", "spaces and other letters", "another folder")
+GRID_KEYS = ("name", "orientation", "spacing_mm")
 READ_ONLY = "cannot be written to"
 QUICK = {"affine": "none", "check_starts": 0, "progress": False, "device": "$torch.device('cpu')"}
 TIMEOUT_S = 900
@@ -54,9 +55,6 @@ def placed(name: str, place: Path) -> Path:
     for path in [*root.rglob("*"), root]:
         path.chmod(path.stat().st_mode & 0o555)
     return root
-
-
-GRID_KEYS = ("name", "orientation", "spacing_mm")
 
 
 def command(root: Path, place: Path, **ids: object) -> Command:
