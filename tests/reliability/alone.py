@@ -1,0 +1,54 @@
+"""MONAI's own functions on the same archives and servers, each in a process of its own that may not take too long."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["download_alone", "in_time", "start_alone", "unpack_alone"]
+
+LIMIT_S = 15
+
+
+def download_alone(url: str, path: Path, sha256: str) -> None:
+    """Fetch a file by MONAI."""
+    from monai.apps.utils import download_url
+
+    download_url(url, path, hash_val=sha256, progress=False)
+
+
+def unpack_alone(archive: Path, folder: Path) -> None:
+    """Unpack an archive by MONAI."""
+    from monai.apps.utils import extractall
+
+    extractall(archive, folder, has_base=False)
+
+
+def start_alone(function: Callable[..., None], *arguments: Any, work: Path) -> multiprocessing.process.BaseProcess:
+    """A process that calls a function of this module, in silence; its temporary files go to ``work``."""
+    work.mkdir(exist_ok=True)
+    process = multiprocessing.get_context("forkserver").Process(target=quietly, args=(function, arguments, work))
+    process.start()
+    return process
+
+
+def in_time(function: Callable[..., None], *arguments: Any, work: Path) -> int | None:
+    """The exit status of such a process, 1 if it raised; ``None`` if it had to be killed after 15 s."""
+    process = start_alone(function, *arguments, work=work)
+    process.join(LIMIT_S)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+def quietly(function: Callable[..., None], arguments: tuple, work: Path) -> None:
+    """What the process does."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(silence, descriptor)
+    tempfile.tempdir = str(work)
+    function(*arguments)
