@@ -8,7 +8,7 @@ LABEL := .venv-label
 # a file of tests stays with one process, whose fixtures it shares; cores are busy with processes, not with threads
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-slow test-ants test-label label-server reliability lint bench clean
+.PHONY: demo test test-slow test-ants test-label label-server reliability weights lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +57,9 @@ label-server: $(LABEL)/.ready  ## MONAI Label on phantom studies, for 3D Slicer:
 
 reliability: $(READY)  ## every bad input, attack, fault and kill; the table of what held
 	$(TEST) tests/reliability -m '' --full --ledger results/reliability.csv
+
+weights: $(READY)  ## trains every network on the phantom, into bundles/*/models; goes on where it was stopped
+	$(VENV)/bin/regbundles weights all
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -184,12 +184,18 @@ class CheckpointBest:
         if not self.sign * value <= self.best:  # a metric that is NaN (no labels) keeps the newest
             self.best = self.sign * value
             self._save(self.best_name)
+            self._remove_copy()
             self._save_grid()
             logger.info("%s %.4f is the best so far: saved %s.", self.metric, value, self.save_dir / self.best_name)
 
     def _save(self, name: str) -> None:
         if idist.get_rank() == 0:
             save_checkpoint(self.network.state_dict(), self.save_dir / name)
+
+    def _remove_copy(self) -> None:
+        """Weights of before in safetensors' form would pass for these."""
+        if idist.get_rank() == 0:
+            (self.save_dir / self.best_name).with_suffix(SAFETENSORS).unlink(missing_ok=True)
 
     def _save_grid(self) -> None:
         if idist.get_rank() == 0 and self.grid is not None:

@@ -20,6 +20,7 @@ from .new_command import new_command
 from .register_command import register_command
 from .report_command import report_command
 from .transform_commands import COMMANDS
+from .weights_command import weights_command
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Tools around the registration bundles.")
 app.command("register")(register_command)
@@ -27,6 +28,7 @@ app.command("extract")(extract_command)
 app.command("report")(report_command)
 app.command("fetch")(fetch_command)
 app.command("new")(new_command)
+app.command("weights")(weights_command)
 for command in (*COMMANDS, *BUNDLE_COMMANDS):
     app.command()(command)
 app.add_typer(data, name="data")

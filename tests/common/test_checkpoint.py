@@ -38,6 +38,16 @@ def test_the_best_weights_stay_and_the_last_follow(tmp_path):
     assert loaded == {"model.pt": 2.0, "last.pt": 3.0} and len(list(tmp_path.iterdir())) == 2
 
 
+def test_new_weights_leave_no_older_ones_in_the_other_form(tmp_path):
+    network, copy = nn.Linear(1, 1), tmp_path / "model.safetensors"
+    save, left = CheckpointBest(network, str(tmp_path), "val_dice"), []
+    for value in (0.5, 0.4):
+        copy.write_bytes(to_safetensors(network.state_dict()))
+        save(evaluator_with(value))
+        left.append(copy.is_file())
+    assert left == [False, True]  # a worse epoch writes last.pt alone
+
+
 def test_of_an_error_the_lowest_is_the_best_after_a_resume_too(tmp_path):
     network = nn.Linear(1, 1, bias=False)
     save = CheckpointBest(network, str(tmp_path), "val_dice", lower_is_better=True)
