@@ -96,4 +96,4 @@ class RegistrationApp(MONAILabelApp):
         if name not in self._trainers:
             known = ", ".join(self._trainers) or "none"
             raise UnknownStudyError(f"there is no training of '{name}', expected one of: {known}; choose one.")
-        check_trainable(self.datastore())
+        check_trainable(self._trainers[name].bundle, self.datastore())

@@ -19,6 +19,7 @@ from common.datalist import GRID_NAME
 from common.errors import RegEnvError, RegInputError
 from common.files import require_writable, save_atomically
 from common.volumes import open_volume
+from common.weights import large_files
 
 from ..data.folder import prepare
 from ..data.recipe import Recipe
@@ -71,7 +72,7 @@ class FineTune(TrainTask):
             RegEnvError: if the training fails or the weights cannot be written.
         """
         asked = Training.read(dict(request))
-        check_trainable(datastore)
+        check_trainable(self.bundle, datastore)
         require_writable(self.bundle.weights.parent)
         with tempfile.TemporaryDirectory(prefix="fine_tune_") as folder:
             work = Path(folder)
@@ -130,8 +131,13 @@ class FineTune(TrainTask):
         logger.info("%s has new weights; the ones before are %s.", self.bundle.name, PREVIOUS)
 
 
-def check_trainable(studies: Studies) -> None:
-    """Raise RegInputError unless enough studies have a label."""
+def check_trainable(bundle: ServedBundle, studies: Studies) -> None:
+    """Raise RegInputError unless a bundle's weights may change and enough studies have a label."""
+    if large_files(bundle.root).get(f"models/{bundle.weights.name}"):
+        raise RegInputError(
+            f"{bundle.name}'s large_files.yml states its weights, and others would be refused, expected a bundle whose "
+            "weights may change; serve a copy of it without that entry."
+        )
     found = len(studies.labelled())
     if found < LEAST:
         raise RegInputError(

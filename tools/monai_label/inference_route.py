@@ -1,7 +1,6 @@
 """POST /infer/{model}: an image of the studies folder, or an uploaded one, gets the labels of another study."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from requests_toolbelt import MultipartEncoder
 from common.errors import RegEnvError, RegInputError
 
 from .app import RegistrationApp
-from .parameters import extension_of, read_params
+from .parameters import read_params
+from .uploads import received
 
 __all__ = ["inference_route"]
 
@@ -67,16 +67,6 @@ def turn(lock: Lock) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def received(upload: UploadFile | None, folder: str, name: str) -> Path | None:
-    """An uploaded file in the request's own folder, under a name of ours."""
-    if upload is None:
-        return None
-    path = Path(folder) / f"uploaded_{name}{extension_of(upload.filename, name)}"
-    with path.open("wb") as target:
-        shutil.copyfileobj(upload.file, target)
-    return path
 
 
 def reply(path: Path, params: dict, output: Output) -> Response:

@@ -28,7 +28,7 @@ def label_figure(
         orientation: where the array axes point to, such as "LIA".
     """
     planes = display_planes(image.shape, spacing_mm, orientation)
-    center, (gray,) = foreground_center(image), windowed([image])
+    center, gray = foreground_center(image), windowed([image] * 3)[0]
     length = [count * spacing for count, spacing in zip(image.shape, spacing_mm, strict=True)]
     heights = [length[plane.rows] / length[plane.columns] for plane in planes]
     figure = Figure(figsize=(PANEL_IN * len(label_maps), PANEL_IN * sum(heights) + 0.3), layout="constrained")

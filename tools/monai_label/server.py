@@ -1,4 +1,4 @@
-"""The HTTP server: MONAI Label's endpoints for viewers, with our own for inference and training.
+"""The HTTP server: MONAI Label's endpoints for viewers, with our own for inference, training and uploads.
 
 Left out are those that would let a client write weights, unpack archives or reach other servers (/model, /session,
 /proxy), and those that registration has no use for (batch and whole-slide inference, scoring, logs). Every refusal is
@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
@@ -30,6 +31,7 @@ from .inference_route import inference_route
 from .limits import Gate
 from .studies import UnknownStudyError
 from .training_route import training_route
+from .uploads import upload_route
 
 __all__ = ["create_server", "serve", "start_app"]
 
@@ -96,17 +98,17 @@ def create_server(app: RegistrationApp, hosts: tuple[str, ...], limit_mib: int) 
     """
     server = FastAPI(title=app.name, description=app.description, version=app.version)
     server.add_middleware(Gate, hosts=hosts, limit_mib=limit_mib)
-    for router in (inference_route(app), training_route(app), weights_route()):  # ours come before MONAI Label's
-        server.include_router(router)
+    for router in (inference_route(app), training_route(app), upload_route(app), weights_route()):
+        server.include_router(router)  # before MONAI Label's, which answer what these do not
     for endpoints in (info, activelearning, datastore, train):
         server.include_router(endpoints.router)
-    folder = f"{app.datastore().folder}/"
+    folders = {f"{app.datastore().folder}/": ""} | {f"{bundle.root}/": f"{bundle.name}/" for bundle in app.bundles}
 
     async def refuse(request: Request, error: Exception) -> JSONResponse:
         status, sentence = refusal(error)
         if status >= 500:
             logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return JSONResponse({"detail": without_folders(sentence, folder)}, status)
+        return JSONResponse({"detail": without_folders(sentence, folders)}, status)
 
     for kind in (Exception, MONAILabelException, RequestValidationError, *STATUS):
         server.add_exception_handler(kind, refuse)
@@ -130,7 +132,7 @@ def refusal(error: Exception) -> tuple[int, str]:
         return 400, f"the request does not fit: {validation_text(error)}; see /docs."
     if isinstance(error, MONAILabelException):
         return 400, f"MONAI Label refused it: {error.msg}"
-    if isinstance(error, json.JSONDecodeError):  # of MONAI Label's endpoints, whose params are JSON in a form
+    if isinstance(error, json.JSONDecodeError):  # of MONAI Label's endpoints whose params are JSON in a form
         return 400, f"params is no JSON ({error}), expected an object; correct it."
     found = mendable(error)
     if found is None:
@@ -143,7 +145,13 @@ def validation_text(error: RequestValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
 
 
-def without_folders(sentence: str, studies: str) -> str:
-    """A sentence in which files of the studies and of the request have no folder: a client knows them by name."""
-    temporary = re.escape(tempfile.gettempdir())
-    return re.sub(rf"{temporary}/[^/\s]+/", "", sentence.replace(studies, ""))
+def without_folders(sentence: str, folders: Mapping[str, str]) -> str:
+    """A sentence without the server's folders: a client knows files by their names.
+
+    Args:
+        sentence: that may name files.
+        folders: what stands for each folder; those of requests, in the temporary folder, go.
+    """
+    for folder, shown in folders.items():
+        sentence = sentence.replace(folder, shown)
+    return re.sub(rf"{re.escape(tempfile.gettempdir())}/[^/\s]+/", "", sentence)

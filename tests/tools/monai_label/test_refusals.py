@@ -174,6 +174,7 @@ def test_malicious_weights_are_not_taken_and_in_the_bundle_they_are_not_run(serv
     finally:
         weights.write_bytes(good)
     assert answer.status_code == 400
+    assert "eoir/models/model.pt" in answer.json()["detail"] and str(server.root) not in answer.json()["detail"]
     assert not mark.exists()
 
 
