@@ -13,6 +13,7 @@ __all__ = [
     "RegInputError",
     "RegNumericsError",
     "first_line",
+    "in_one_line",
     "mendable",
     "print_sentence_last",
     "sentence_of",
@@ -59,6 +60,11 @@ def sentence_of(error: BaseException | None) -> str | None:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind if it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """All that an error says, its line breaks as spaces, or its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def print_sentence_last() -> None:

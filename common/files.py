@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import RegEnvError, RegError
+from .errors import RegEnvError, RegError, in_one_line
 
 __all__ = [
     "remove_leftovers",
@@ -39,8 +39,9 @@ def save_atomically(write: Callable[[Path], Any], path: Path) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError when the disk is full
-        raise RegEnvError(f"{path} could not be written ({error}); free space or choose another folder.") from error
+    except (OSError, RuntimeError) as error:  # torch.save and ITK raise RuntimeError when the disk is full
+        why = in_one_line(error)
+        raise RegEnvError(f"{path} could not be written ({why}); free space or choose another folder.") from error
     finally:
         with suppress(OSError):  # already renamed, or its folder does not exist
             temporary.unlink()

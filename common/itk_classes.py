@@ -6,12 +6,16 @@ wrapping abbreviates template arguments, such as ``IF3`` for ``Image<float, 3>``
 names.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import numpy as np
 
 __all__ = ["from_itk_matrix", "image_view", "itk_class", "read_transforms", "to_itk_matrix", "write_transform"]
 
+STDERR = 2  # the descriptor that C writes to
 FORMATS = ("HDF5", "Matlab", "Txt")  # .h5, .mat and .tfm or .txt
 
 
@@ -58,7 +62,25 @@ def write_transform(transform: object, path: str) -> None:
     writer.SetFileName(path)
     writer.SetUseCompression(True)
     writer.AddTransform(transform)
-    writer.Update()
+    with silence():
+        writer.Update()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing goes to the process's standard error: HDF5 prints dozens of lines about what ITK then raises."""
+    try:
+        kept = os.dup(STDERR)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def read_transforms(path: str) -> list:
@@ -70,7 +92,8 @@ def read_transforms(path: str) -> list:
     register_formats()
     reader = itk_member("TransformFileReader", "itkTransformFileReaderTemplateD").New()
     reader.SetFileName(path)
-    reader.Update()
+    with silence():
+        reader.Update()
     itk_member("TransformBase", "itkTransformBaseTemplateD")  # loaded, so that the list's elements have a class
     listed = reader.GetModifiableTransformList()
     transforms = []

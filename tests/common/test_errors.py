@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from common.errors import RegEnvError, RegInputError, RegNumericsError, first_line, sentence_of
+from common.errors import RegEnvError, RegInputError, RegNumericsError, first_line, in_one_line, sentence_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,11 @@ def test_an_error_is_told_in_one_line_even_if_it_says_nothing():
         first_line(ValueError("what was found\nand a dump")) == "what was found"
         and first_line(KeyError()) == "KeyError"
     )
+
+
+def test_what_an_error_says_in_lines_becomes_one():
+    assert (
+        in_one_line(RuntimeError("itk.hxx:462:\nITK ERROR: H5Dclose failed\n"))
+        == "itk.hxx:462: ITK ERROR: H5Dclose failed"
+    )
+    assert in_one_line(ValueError()) == "ValueError"

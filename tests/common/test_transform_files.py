@@ -1,3 +1,5 @@
+import resource
+
 import itk
 import nibabel as nib
 import numpy as np
@@ -263,3 +265,19 @@ def test_a_folder_that_cannot_be_written_is_an_environment_fault(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RegEnvError, match="could not be written"):
         write_composite(tmp_path / "file" / "field.h5", None, None, np.eye(4))
+
+
+@pytest.mark.parametrize("name", ["transform.h5", "displacement.nii.gz"])
+def test_where_a_file_does_not_fit_one_line_says_so_and_nothing_is_left(tmp_path, capfd, name):
+    """HDF5 itself would tell it in thirty lines, past Python."""
+    field = torch.rand(1, 3, 12, 12, 12, dtype=torch.float64)
+    write = write_composite if name.endswith("h5") else write_displacement
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(RegEnvError, match="could not be written") as caught:
+            write(tmp_path / name, field, np.eye(4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
