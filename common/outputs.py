@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,18 +22,20 @@ from .label_warp import warp_label_linear
 from .naming import Names, output_names, stem
 from .nifti_files import save_nifti
 from .points import Points, read_points, write_points
+from .preflight import label_values
 from .quality import self_check
 from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
 from .report import registration_caption, registration_figure, save_figure
 from .report_files import write_report
 from .stopwatch import Stopwatch
 from .transform_files import write_composite, write_displacement
-from .volumes import open_volume, save_as
+from .volumes import open_volume, read_voxels, save_as
 
 __all__ = ["SaveRegistrationd", "read_volume"]
 
 logger = logging.getLogger(__name__)
 
+FLOAT32_EXACT = 2**24  # up to which float32 holds every whole number
 LABEL_INTERPOLATIONS = ("nearest", "linear")
 JACOBIANS = ("deformable", "total")
 
@@ -253,10 +255,12 @@ class SaveRegistrationd(Transform):
         low = moving.amin()  # what lies outside is the background, which in CT is not 0
         fixed_label = moving_label = warped_label = None
         if "fixed_label" in paths:
-            fixed_label = read_volume(paths["fixed_label"], ndim)[0].round().int()
+            fixed_label = read_labels(paths["fixed_label"], ndim)[0]
         if "moving_label" in paths:
-            label, grid = read_volume(paths["moving_label"], ndim)
-            moving_label = resample_mm(label, grid, affine, size, fields.initial, mode="nearest").round().int()
+            label, grid = read_labels(paths["moving_label"], ndim)
+            moving_label = exactly(
+                lambda labels: resample_mm(labels, grid, affine, size, fields.initial, "nearest"), label
+            )
             warped_label = self._warped_label(label, grid, fields)
         return Images(
             fixed=fixed,
@@ -269,8 +273,8 @@ class SaveRegistrationd(Transform):
 
     def _warped_label(self, label: Tensor, affine: np.ndarray, fields: Fields) -> Tensor:
         if self.label_interpolation == "linear":
-            return warp_label_linear(label.round().int(), voxel_offset(fields.total, fields.fixed.affine, affine))
-        return warp_mm(label, affine, fields.total, fields.fixed.affine, mode="nearest").round().int()
+            return warp_label_linear(label, voxel_offset(fields.total, fields.fixed.affine, affine))
+        return exactly(lambda labels: warp_mm(labels, affine, fields.total, fields.fixed.affine, mode="nearest"), label)
 
     def _points(self, path: Path, fields: Fields, paths: Mapping[str, Path]) -> dict[str, float]:
         """Write where the fixed points lie in the moving world; with the moving points, the error before and after."""
@@ -360,3 +364,21 @@ def read_volume(path: str | Path, ndim: int) -> tuple[Tensor, np.ndarray]:
     image = open_volume(path)
     voxels = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:ndim])
     return torch.from_numpy(np.ascontiguousarray(voxels))[None, None], spatial_affine(image.affine, ndim)
+
+
+def read_labels(path: str | Path, ndim: int) -> tuple[Tensor, np.ndarray]:
+    """A label map (1, 1, *S), int32, and its (N + 1, N + 1) affine."""
+    image = open_volume(path)
+    voxels = label_values(Path(path), read_voxels(image)).reshape(image.shape[:ndim])
+    return torch.from_numpy(np.ascontiguousarray(voxels))[None, None], spatial_affine(image.affine, ndim)
+
+
+def exactly(resample: Callable[[Tensor], Tensor], label: Tensor) -> Tensor:
+    """A label map (1, 1, *S), int32, through a resampling in float32, which does not hold every number above 2^24.
+
+    Atlases that number structures by keys of a database have larger ones: of these, places in their list go through.
+    """
+    if int(label.amax()) <= FLOAT32_EXACT:
+        return resample(label.float()).round().int()
+    values, places = torch.cat([label.new_zeros(1), label.flatten()]).unique(return_inverse=True)  # 0 is outside
+    return values[resample(places[1:].reshape(label.shape).float()).round().long()]

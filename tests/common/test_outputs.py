@@ -136,6 +136,25 @@ def test_labels_are_scored_before_and_after(pair, tmp_path):
     assert label.get_data_dtype() == np.uint8 and set(np.unique(label.dataobj)) == {0, 1}
 
 
+@pytest.mark.parametrize("way", ["nearest", "linear"])
+def test_labels_that_float32_does_not_hold_stay_what_they_are(pair, tmp_path, way):
+    """Atlases number their structures by database keys."""
+    maps, dice = {}, {}
+    for first in (1, 2**24):
+        paths = {**pair, **{f"{role}_label": str(tmp_path / f"{role}{first}.nii.gz") for role in ("fixed", "moving")}}
+        for role in ("fixed", "moving"):
+            image = nib.load(pair[f"{role}_label"])
+            halves = np.indices(image.shape)[0] > image.shape[0] // 2
+            numbered = np.where(np.asarray(image.dataobj), first + halves, 0).astype(np.int32)
+            nib.save(nib.Nifti1Image(numbered, image.affine), paths[f"{role}_label"])
+        folder = registered(paths, tmp_path / str(first), label_interpolation=way)
+        maps[first] = np.asarray(nib.load(folder / "warped_label.nii.gz").dataobj)
+        dice[first] = json.loads((folder / "metrics.json").read_text())["dice_per_label"]
+    assert set(np.unique(maps[1])) == {0, 1, 2}
+    assert np.array_equal(maps[2**24], np.where(maps[1], maps[1] + 2**24 - 1, 0))
+    assert dice[2**24] == {str(2**24): dice[1]["1"], str(2**24 + 1): dice[1]["2"]}
+
+
 def test_linear_labels_are_those_of_the_largest_weight(pair, tmp_path):
     """Of two labels that is half and half of a linearly interpolated indicator, as SimpleITK has it."""
     folder = registered(pair, tmp_path, label_interpolation="linear")
