@@ -61,7 +61,6 @@ PACKAGES = (
 )
 """Whose classes a ``_target_`` may name; of ``common`` and the bundle's own package everything."""
 MODES = ("default", "callable")  # MONAI's third starts a debugger
-KEYWORDS = ("_target_", "_mode_")
 
 
 def forbidden(config: Any, package: str) -> Iterator[str]:
@@ -74,7 +73,7 @@ def forbidden(config: Any, package: str) -> Iterator[str]:
             yield f"{where} is {value!r}, expected one of {', '.join(MODES)}"
         elif isinstance(value, str) and value.startswith("$"):
             yield from expression_findings(where, value, package)
-        elif isinstance(value, str) and value.startswith("%") and value.partition("::")[0].partition("#")[0] != "%":
+        elif isinstance(value, str) and value.startswith("%"):
             yield f"{where} is '{value}', which may be out of another file, expected an id of this config by @"
 
 
@@ -93,7 +92,10 @@ def target_findings(where: str, target: object, package: str) -> Iterator[str]:
         yield f"{where} is {target!r}, which is computed, expected the name of a class or function"
         return
     path = target if "." in target else f"{module_of(target)}.{target}"
-    own = path.startswith(("common.", f"{package}.")) and path.count(".") == 2  # nothing that a module imports
+    inside = (
+        path.removeprefix(f"{package}.common.") if path.startswith(f"{package}.common.") else path.partition(".")[2]
+    )
+    own = path.startswith(("common.", f"{package}.")) and inside.count(".") == 1  # nothing that a module imports
     if "." not in target and module_of(target) is None:
         yield f"{where} is '{target}', which MONAI does not know; write the full path"
     elif not own and not (path.startswith(PACKAGES) and path.split(".")[-1][:1].isupper()):

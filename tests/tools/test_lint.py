@@ -34,6 +34,8 @@ WRONG = [
     ({"x#_target_": "os.mkdir"}, "x#_target_ is 'os.mkdir'"),
     ({"x": {"_target_": "run_cmd"}}, "x::_target_ is 'run_cmd'"),
     ({"x": {"_target_": "monai.utils.misc.run_cmd"}}, "x::_target_ is 'monai.utils.misc.run_cmd'"),
+    ({"x": {"_target_": "common.files.os.mkdir"}}, "x::_target_ is 'common.files.os.mkdir'"),
+    ({"x": {"_target_": "toy_bundle.network.os.mkdir"}}, "x::_target_ is 'toy_bundle.network.os.mkdir'"),
     ({"x": {"_target_": "torch.hub.load"}}, "x::_target_ is 'torch.hub.load'"),
     ({"x": {"_target_": "monai.data.utils.pickle_operations"}}, "x::_target_ is 'monai.data.utils.pickle_operations'"),
     ({"x": {"_target_": "toy_bundle.network.Net", "_mode_": "debug"}}, "x::_mode_ is 'debug'"),
@@ -55,7 +57,8 @@ WRONG = [
 
 
 def test_a_sound_config_has_no_finding():
-    assert list(lint_config(SOUND, "toy_bundle")) == []
+    packed = {"loss": {"_target_": "toy_bundle.common.losses.LNCCLoss"}}
+    assert list(lint_config(SOUND, "toy_bundle")) == list(lint_config(packed, "toy_bundle")) == []
 
 
 @pytest.mark.parametrize(("entry", "finding"), WRONG)
