@@ -21,6 +21,7 @@ from common.files import save_atomically
 from .bundle_import import importable
 from .pack import UNTRAINED, WEIGHTS
 from .register import bundle_folder
+from .short_sums import with_short_sums
 
 __all__ = ["FORMATS", "TOLERANCE", "Agreement", "Exported", "example_image", "export", "network_of", "to_onnx"]
 
@@ -138,6 +139,7 @@ def to_onnx(network: nn.Module, image: Tensor, path: Path) -> bool:
         Whether it takes any size, or that of ``image`` only.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which we do not need
+    network = with_short_sums(network)
     sizes = {axis: torch.export.Dim.DYNAMIC for axis in range(2, image.ndim)}
     for dynamic in (sizes, None):
         try:
