@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import nn
 from .datalist import GRID_NAME
 from .errors import RegInputError, first_line
 from .files import remove_leftovers, require_writable, save_atomically
-from .tensor_files import SAFETENSORS, from_safetensors
+from .tensor_files import SAFETENSORS, MissingSafetensorsError, from_safetensors, to_safetensors
 from .weights import check_published, fill
 
 __all__ = ["CheckpointBest", "LoadWeights", "TrainingState", "load_checkpoint", "read_weights", "save_checkpoint"]
@@ -141,7 +142,8 @@ class LoadWeights:
 class CheckpointBest:
     """Handler of an evaluator: writes ``last.pt`` after each validation and ``model.pt`` whenever the metric improves.
 
-    Both hold a plain state dict that loads with ``weights_only=True``. On several ranks the first one writes.
+    Both hold a plain state dict that loads with ``weights_only=True``; beside the best lies the same as safetensors,
+    where that is installed. On several ranks the first one writes.
 
     Args:
         network: module to save.
@@ -183,8 +185,7 @@ class CheckpointBest:
         self._save(self.last_name)
         if not self.sign * value <= self.best:  # a metric that is NaN (no labels) keeps the newest
             self.best = self.sign * value
-            self._save(self.best_name)
-            self._remove_copy()
+            self._save_best()
             self._save_grid()
             logger.info("%s %.4f is the best so far: saved %s.", self.metric, value, self.save_dir / self.best_name)
 
@@ -192,10 +193,16 @@ class CheckpointBest:
         if idist.get_rank() == 0:
             save_checkpoint(self.network.state_dict(), self.save_dir / name)
 
-    def _remove_copy(self) -> None:
-        """Weights of before in safetensors' form would pass for these."""
+    def _save_best(self) -> None:
+        """Both forms, or none of the second where safetensors is not installed: older weights would pass for these."""
+        copy = (self.save_dir / self.best_name).with_suffix(SAFETENSORS)
         if idist.get_rank() == 0:
-            (self.save_dir / self.best_name).with_suffix(SAFETENSORS).unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)
+        self._save(self.best_name)
+        if idist.get_rank() == 0:
+            with suppress(MissingSafetensorsError):
+                content = to_safetensors(self.network.state_dict())
+                save_atomically(lambda path: path.write_bytes(content), copy)
 
     def _save_grid(self) -> None:
         if idist.get_rank() == 0 and self.grid is not None:

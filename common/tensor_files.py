@@ -15,11 +15,15 @@ from torch import Tensor
 
 from .errors import RegEnvError, RegInputError, first_line
 
-__all__ = ["SAFETENSORS", "from_safetensors", "to_safetensors"]
+__all__ = ["SAFETENSORS", "MissingSafetensorsError", "from_safetensors", "to_safetensors"]
 
 SAFETENSORS = ".safetensors"
 """The suffix by which the form is known."""
 LENGTH_BYTES = 8  # the header's length, little-endian, is what a file begins with
+
+
+class MissingSafetensorsError(RegEnvError):
+    """The package safetensors is not installed."""
 
 
 def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
@@ -30,7 +34,7 @@ def to_safetensors(weights: Mapping[str, Tensor]) -> bytes:
 
     Raises:
         RegInputError: if an entry is no tensor.
-        RegEnvError: if safetensors is not installed.
+        MissingSafetensorsError: if the package is not installed.
     """
     odd = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
     if odd is not None:
@@ -52,7 +56,7 @@ def from_safetensors(data: bytes, path: Path, device: torch.device | str = "cpu"
 
     Raises:
         RegInputError: if this is no such file, or its values are not those that it carries the hash of.
-        RegEnvError: if safetensors is not installed.
+        MissingSafetensorsError: if the package is not installed.
     """
     load = require_safetensors().load
     try:
@@ -76,11 +80,11 @@ def values_in(data: bytes) -> bytes:
 
 
 def require_safetensors() -> Any:
-    """``safetensors.torch``; RegEnvError where it is not installed, as torch's own form does not need it."""
+    """``safetensors.torch``, which torch's own form does not need."""
     try:
         import safetensors.torch
     except ImportError as error:
-        raise RegEnvError(
+        raise MissingSafetensorsError(
             "the package safetensors is missing, which weights of that form need; install it, or name model.pt."
         ) from error
     return safetensors.torch

@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.checkpoint import read_weights
 from common.errors import RegInputError
 from common.files import save_atomically
-from common.tensor_files import SAFETENSORS, to_safetensors
 
 from .pack import WEIGHTS, is_untrained, names_of
 from .repository import REPOSITORY
@@ -34,7 +32,7 @@ def make_weights(
     settings: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> str:
-    """Train what is not trained, by each bundle's ``train.json`` as it is, and write safetensors beside ``model.pt``.
+    """Train what is not trained, by each bundle's ``train.json`` as it is.
 
     A training that was stopped goes on; weights of other sources (the bundle's network or configs) are made again.
 
@@ -71,14 +69,13 @@ def make_one(folder: Path, settings: Mapping[str, Any], say: Callable[[str], Non
     sources, mark, weights = sources_of(folder, settings), read_mark(folder), folder / WEIGHTS
     if is_anothers(folder, mark):
         return "left as somebody trained it"
-    if mark.get("sources") == sources and mark.get("sha256") and weights.with_suffix(SAFETENSORS).is_file():
+    if mark.get("sources") == sources and "sha256" in mark:
         return "there already"
     resume = mark.get("sources") == sources
     write_mark(folder, {"sources": sources})
     say(f"{folder.name}: {'going on' if resume else 'training'}; {folder / LOG} shows how far")
     started = time.perf_counter()
     train(folder, settings, resume)
-    weights.with_suffix(SAFETENSORS).write_bytes(to_safetensors(read_weights(weights)))
     seconds = time.perf_counter() - started
     write_mark(folder, {"sources": sources, "sha256": sha256_of(weights), "seconds": round(seconds, 1)})
     return seconds

@@ -36,7 +36,7 @@ def bundle(name, dataset, tmp_path_factory) -> Path:
 def test_training_leaves_weights_that_load_safely(bundle):
     weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert all(isinstance(v, torch.Tensor) and v.isfinite().all() for v in weights.values())
-    assert written(bundle / "models") == {"model.pt", "last.pt", "grid.json", "checkpoints"}
+    assert written(bundle / "models") == {"model.pt", "model.safetensors", "last.pt", "grid.json", "checkpoints"}
 
 
 def test_evaluation_writes_a_row_a_pair(bundle, dataset):

@@ -11,7 +11,14 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from common.checkpoint import CheckpointBest, LoadWeights, TrainingState, load_checkpoint, save_checkpoint
+from common.checkpoint import (
+    CheckpointBest,
+    LoadWeights,
+    TrainingState,
+    load_checkpoint,
+    read_weights,
+    save_checkpoint,
+)
 from common.errors import RegEnvError, RegInputError
 from common.tensor_files import to_safetensors
 
@@ -35,17 +42,26 @@ def test_the_best_weights_stay_and_the_last_follow(tmp_path):
         nn.init.constant_(network.weight, weight)
         save(evaluator_with(value))
     loaded = {name: float(torch.load(tmp_path / name, weights_only=True)["weight"]) for name in ("model.pt", "last.pt")}
-    assert loaded == {"model.pt": 2.0, "last.pt": 3.0} and len(list(tmp_path.iterdir())) == 2
+    assert loaded == {"model.pt": 2.0, "last.pt": 3.0} and names(tmp_path) == [
+        "last.pt",
+        "model.pt",
+        "model.safetensors",
+    ]
 
 
-def test_new_weights_leave_no_older_ones_in_the_other_form(tmp_path):
-    network, copy = nn.Linear(1, 1), tmp_path / "model.safetensors"
-    save, left = CheckpointBest(network, str(tmp_path), "val_dice"), []
-    for value in (0.5, 0.4):
-        copy.write_bytes(to_safetensors(network.state_dict()))
+@pytest.mark.parametrize("installed", [True, False])
+def test_beside_the_best_weights_lies_the_same_as_safetensors_or_nothing(tmp_path, monkeypatch, installed):
+    network, copy = nn.Linear(1, 1, bias=False), tmp_path / "model.safetensors"
+    save = CheckpointBest(network, str(tmp_path), "val_dice")
+    copy.write_bytes(b"of an earlier run")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    for weight, value in ((1.0, 0.5), (2.0, 0.7), (3.0, 0.6)):
+        nn.init.constant_(network.weight, weight)
         save(evaluator_with(value))
-        left.append(copy.is_file())
-    assert left == [False, True]  # a worse epoch writes last.pt alone
+    assert float(read_weights(tmp_path / "model.pt")["weight"]) == 2
+    assert not installed or float(read_weights(copy)["weight"]) == 2
+    assert copy.is_file() == installed
 
 
 def test_of_an_error_the_lowest_is_the_best_after_a_resume_too(tmp_path):

@@ -58,13 +58,11 @@ def test_all_but_what_trains_nothing_are_trained():
 
 
 def test_what_is_trained_is_not_trained_again(tmp_path, trainings):
-    folder = copy_of("voxelmorph", tmp_path)
+    copy_of("voxelmorph", tmp_path)
     said = [make_weights("voxelmorph", tmp_path, say=quiet) for _ in range(2)]
     assert trainings == [("voxelmorph", False)]
     assert said[0].startswith("trained voxelmorph in ") and said[0].endswith(" s.")
     assert said[1] == "nothing was left to train; voxelmorph there already."
-    weights = [read_weights(folder / "models" / f"model.{form}") for form in ("pt", "safetensors")]
-    assert torch.equal(weights[0]["weight"], weights[1]["weight"])
 
 
 def test_what_was_stopped_goes_on(tmp_path, trainings):

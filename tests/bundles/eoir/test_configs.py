@@ -112,7 +112,8 @@ def test_nominal_and_repository_exact_weights_are_told_apart(name, exact, weight
 def test_training_leaves_weights_that_load_safely(bundle):
     weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert all(isinstance(v, torch.Tensor) and v.isfinite().all() for v in weights.values())
-    assert {p.name for p in (bundle / "models").iterdir()} == {"model.pt", "last.pt", "grid.json", "checkpoints"}
+    left = {"model.pt", "model.safetensors", "last.pt", "grid.json", "checkpoints"}
+    assert {path.name for path in (bundle / "models").iterdir()} == left
 
 
 def test_training_writes_a_tensorboard_curve_and_picture(bundle):
