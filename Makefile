@@ -69,4 +69,5 @@ bench: $(READY)  ## forward and backward of every LNCC backend at 160x192x224
 	$(VENV)/bin/regbundles benchmark lncc
 
 clean:
-	rm -rf $(VENV) $(ANTS) $(LABEL) bundles/*/eval bundles/*/models
+	rm -rf $(VENV) $(ANTS) $(LABEL)
+	git clean -fdxq bundles/*/eval bundles/*/models  # not the initial states that are in git
