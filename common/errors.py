@@ -25,6 +25,10 @@ class RegError(Exception):
 
     exit_status = 1
 
+    def __str__(self) -> str:
+        """The sentence on one line: what names and files bring along that cannot be printed is written out."""
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+
 
 class RegInputError(RegError, ValueError):
     """A file or an argument is not what it has to be."""

@@ -52,3 +52,9 @@ def test_what_an_error_says_in_lines_becomes_one():
         == "itk.hxx:462: ITK ERROR: H5Dclose failed"
     )
     assert in_one_line(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize("kind", [RegInputError, RegEnvError, RegNumericsError])
+def test_a_name_that_breaks_lines_does_not_break_the_sentence(kind):
+    """Nor may it move a terminal's cursor, or turn the writing round."""
+    assert str(kind("a\nb\r\x1b[2J\u202ec é名 cannot be opened")) == r"a\nb\r\x1b[2J\u202ec é名 cannot be opened"
