@@ -218,7 +218,9 @@ KINDS = {
     "grid of weights": Kind(json.dumps(GRID), trained_grid, None, anything),
     "list of large files": Kind(LARGE_FILES, listed, None, anything),
 }
-COUNTS = {"overlay": (100, 6), "override": (200, 8), "metadata": (200, 15)}
+SLOW = ("overlay", "override")  # they read whole configs
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in KINDS]
+COUNTS = {"overlay": (100, 10), "override": (200, 20), "metadata": (200, 15)}
 USUAL = (300, 15)
 RIGHT = ("refused", "accepted")
 
@@ -254,14 +256,14 @@ def fate(kind: Kind, folder: Path, text: bytes, patch: pytest.MonkeyPatch, capsy
     return "accepted" if kind.sound_by(text, folder) else f"wrongly accepted: {said}"
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_sound_text_is_accepted(name, tmp_path, monkeypatch, capsys):
     """Or all refusals below would prove nothing."""
     kind = KINDS[name]
     assert fate(kind, tmp_path, kind.sound.encode(), monkeypatch, capsys) == "accepted"
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_changed_text_ends_in_a_traceback_or_is_taken_for_sound(name, tmp_path, ledger, count, monkeypatch, capsys):
     kind, faults = KINDS[name], []
     seed = list(KINDS).index(name)
