@@ -4,6 +4,7 @@ The sentence says what was found, what was expected and what to do. `regbundles`
 ``exit_status``; under ``monai.bundle run`` it is the last line.
 """
 
+import errno
 import sys
 from types import TracebackType
 
@@ -18,6 +19,8 @@ __all__ = [
     "print_sentence_last",
     "sentence_of",
 ]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, no larger file
 
 
 class RegError(Exception):
@@ -49,9 +52,15 @@ class RegNumericsError(RegError, ArithmeticError):
 
 
 def mendable(error: BaseException | None) -> RegError | None:
-    """The first RegError in a chain of causes, ``None`` if it holds none."""
+    """The first RegError in a chain of causes; else one that says so where the disk was full; ``None`` otherwise."""
+    full = None
     while error is not None and not isinstance(error, RegError):
+        if isinstance(error, OSError) and error.errno in FULL:
+            full = error
         error = error.__cause__ or error.__context__
+    if error is None and full is not None:
+        name = full.filename or "a file"
+        return RegEnvError(f"{name} could not be written ({full.strerror}); free space or choose another folder.")
     return error
 
 

@@ -1,9 +1,10 @@
+import errno
 import subprocess
 import sys
 
 import pytest
 
-from common.errors import RegEnvError, RegInputError, RegNumericsError, first_line, in_one_line, sentence_of
+from common.errors import RegEnvError, RegInputError, RegNumericsError, first_line, in_one_line, mendable, sentence_of
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,19 @@ def test_the_sentence_is_found_behind_wrappers():
             raise RuntimeError("Failed to instantiate") from error
     except RuntimeError as error:
         assert sentence_of(error) == "a.nii.gz is empty."
+
+
+@pytest.mark.parametrize(("code", "told"), [(errno.ENOSPC, True), (errno.EFBIG, True), (errno.ENOENT, False)])
+def test_a_full_disk_that_nobody_foresaw_is_a_sentence_too(code, told):
+    try:
+        try:
+            raise OSError(code, "why", "events.out")
+        except OSError as error:
+            raise RuntimeError("wrapped") from error
+    except RuntimeError as error:
+        found = mendable(error)
+    assert isinstance(found, RegEnvError) == told
+    assert not told or str(found) == "events.out could not be written (why); free space or choose another folder."
 
 
 def test_other_errors_have_no_sentence():
