@@ -11,6 +11,7 @@ Paths are relative to the file and stay below its folder.
 """
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -40,9 +41,12 @@ __all__ = [
     "read_trained_grid",
 ]
 
+logger = logging.getLogger(__name__)
+
 SECTIONS = ("training", "validation", "testing")
 SPACING_RTOL = 0.01  # by which voxel sizes of one grid may differ: headers are rounded
 GRID_NAME = "grid.json"  # beside trained weights
+UNKNOWN_GRID = {"name": "", "orientation": None, "spacing_mm": "auto", "labels": {}}
 PARTS = ("label", "keypoints", "mask")  # what may come with an image
 SUBJECT_KEYS = ("image", *PARTS)
 PAIR_KEYS = tuple(f"{role}{part}" for role in ("fixed", "moving") for part in ("", *(f"_{p}" for p in PARTS)))
@@ -100,21 +104,25 @@ def read_header(dataset_dir: str) -> dict:
     return header
 
 
-def read_trained_grid(weights: str, dataset_dir: str) -> dict:
+def read_trained_grid(weights: str, dataset_dir: str | None) -> dict:
     """Orientation and spacing that a network was trained on: ``grid.json`` beside its weights, else a data set's.
 
     Args:
         weights: path of the weights, there or not.
-        dataset_dir: folder that holds ``datalist.json``.
+        dataset_dir: folder that holds ``datalist.json``; None where two files are registered.
 
     Returns:
-        ``name``, ``orientation``, ``spacing_mm`` and ``labels`` (the data set's), as :func:`read_header`.
+        ``name``, ``orientation``, ``spacing_mm`` and ``labels`` (the data set's), as :func:`read_header`; where there
+        is neither file, what leaves the fixed image's grid as it is, after a warning.
 
     Raises:
         RegInputError: if either file breaks the contract.
     """
-    header, path = read_header(dataset_dir), Path(weights).parent / GRID_NAME
+    path = Path(weights).parent / GRID_NAME
+    header = UNKNOWN_GRID if dataset_dir is None else read_header(dataset_dir)
     if not path.is_file():
+        if dataset_dir is None:
+            logger.warning("%s is missing: without --orientation and --spacing_mm the fixed image's are kept.", path)
         return header
     try:
         grid = json.loads(path.read_text())

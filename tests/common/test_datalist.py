@@ -36,6 +36,18 @@ def write(folder, **changes):
     return str(folder)
 
 
+def test_without_a_grid_and_a_data_set_the_image_s_own_grid_is_kept_and_said(tmp_path, caplog):
+    found = read_trained_grid(str(tmp_path / "model.pt"), None)
+    assert (found["orientation"], found["spacing_mm"], found["labels"]) == (None, "auto", {})
+    assert "grid.json is missing" in caplog.text
+
+
+def test_a_grid_beside_weights_needs_no_data_set(tmp_path):
+    grid = {"name": "malc", "orientation": "LIA", "spacing_mm": [2, 2, 2]}
+    (tmp_path / "grid.json").write_text(json.dumps(grid))
+    assert read_trained_grid(str(tmp_path / "model.pt"), None) == grid | {"labels": {}}
+
+
 def test_paths_are_absolute_and_below_the_folder(folder):
     items = read_datalist(write(folder), "training")
     assert items[0] == {"image": str(folder / "images/a.nii.gz"), "label": str(folder / "labels/a.nii.gz")}
