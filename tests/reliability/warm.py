@@ -70,8 +70,13 @@ def command(words: list[str], said: Path, prepare: Callable[..., None] | None, a
             os.dup2(file.fileno(), descriptor)
     if prepare is not None:
         prepare(*arguments)
-    module, *sys.argv[1:] = words if words[0] == "monai.bundle" else ["tools", *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    module, *sys.argv[1:] = words if words[0] == "monai.bundle" else ["tools.__main__", *words]
+    sys.modules.pop(module, None)  # imported to be warm
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception:  # as where no process stands around it
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 class AtRename:
