@@ -29,6 +29,7 @@ FORMATS = {"onnx": ".onnx", "torchscript": ".ts"}
 OPSET = 20  # the first whose GridSample takes volumes
 TOLERANCE = 1e-4  # voxels between the exported network and torch
 OTHER_SIZE = (3, -5, 7)  # voxels that a second size differs by, so that no side fits a stride
+LEAST = 16  # voxels along an axis of the pair that is tried
 SIDE_FACTOR = 2  # n of "16*n" in the metadata: two coarse voxels along each axis
 
 
@@ -77,7 +78,7 @@ def export(
     """
     root = bundle_folder(bundle)
     metadata = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    check_request(root, metadata, form)
+    check_request(root, metadata, form, size)
     weights = root / WEIGHTS if weights is None else weights
     image = example_image(metadata, size)
     with importable(root):
@@ -88,13 +89,17 @@ def export(
     return found[0]._replace(path=target)
 
 
-def check_request(root: Path, metadata: dict, form: str) -> None:
-    """Raise unless the bundle can be exported in this form, here."""
+def check_request(root: Path, metadata: dict, form: str, size: Sequence[int] | None) -> None:
+    """Raise unless the bundle can be exported in this form, here, and a pair of this size made."""
     if form not in FORMATS:
         raise RegInputError(f"--format got '{form}', expected {' or '.join(FORMATS)}; correct it.")
     if UNTRAINED in metadata:
         raise RegInputError(
             f"{root.name} cannot be exported, because {metadata[UNTRAINED]}; export a bundle whose network is trained."
+        )
+    if size is not None and (len(size) != 3 or min(size) < LEAST):
+        raise RegInputError(
+            f"--size got {list(size)}, expected three numbers of {LEAST} or more, as 96x96x96; correct it."
         )
     if form == "onnx":
         require_onnx()
@@ -205,7 +210,7 @@ def agreement(network: nn.Module, run: Callable[[Tensor], Tensor], image: Tensor
 
 def pairs_like(image: Tensor) -> list[Tensor]:
     """A pair, and one of another size."""
-    size = [max(n + more, 16) for n, more in zip(image.shape[2:], OTHER_SIZE, strict=True)]
+    size = [max(n + more, LEAST) for n, more in zip(image.shape[2:], OTHER_SIZE, strict=True)]
     return [image, smooth_pair(size)]
 
 

@@ -58,6 +58,12 @@ def test_another_form_and_missing_weights_are_refused(toy, tmp_path):
         export(str(toy), "torchscript", tmp_path / "out")
 
 
+@pytest.mark.parametrize("size", [(32, 32), (32, 0, 32), (32, 32, 32, 32), (-32, 32, 32)])
+def test_a_size_that_makes_no_pair_is_refused(toy, tmp_path, size):
+    with pytest.raises(RegInputError, match="--size got .*expected three numbers of 16 or more"):
+        export(str(toy), "torchscript", tmp_path / "out", size=size)
+
+
 def test_a_missing_package_is_named(toy, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(RegEnvError, match=r"needs onnxruntime.*pip install onnx onnxscript onnxruntime"):
