@@ -60,7 +60,7 @@ def test_another_form_and_missing_weights_are_refused(toy, tmp_path):
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 0, 32), (32, 32, 32, 32), (-32, 32, 32)])
 def test_a_size_that_makes_no_pair_is_refused(toy, tmp_path, size):
-    with pytest.raises(RegInputError, match="--size got .*expected three numbers of 16 or more"):
+    with pytest.raises(RegInputError, match=r"--size got .*expected three numbers of 16 or more"):
         export(str(toy), "torchscript", tmp_path / "out", size=size)
 
 
