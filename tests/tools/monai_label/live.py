@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,11 @@ class Server:
         return self.root / "tmp"
 
     @property
+    def unfinished(self) -> list[Path]:
+        """What requests have in the temporary folder, and is gone when they are answered."""
+        return [path for kind in ("infer_*", "upload_*", "tmp*") for path in self.temporary.glob(kind)]
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -43,8 +49,9 @@ class Server:
         return (self.root / "server.log").read_text()
 
     def start(self) -> None:
-        """Start it, and wait until it says where it listens."""
-        self.temporary.mkdir(exist_ok=True)
+        """Start it, and wait until it says where it listens; what a killed one left in its temporary folder goes."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir()
         words = [sys.executable, "-m", "tools.monai_label", "serve", "--studies", str(self.studies), "--device", "cpu"]
         words += [word for bundle in self.bundles for word in ("--bundle", str(bundle))]
         environment = os.environ | {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}

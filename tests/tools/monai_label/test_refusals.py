@@ -150,7 +150,7 @@ def test_an_upload_that_does_not_say_its_length_is_stopped_at_the_limit(server):
 
     answer = server.ask("POST", "/infer/eoir", data=body(), headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert answer.status_code == 413
-    assert not [path for path in server.temporary.iterdir() if path.is_file()]
+    assert not server.unfinished
 
 
 class Opens:
@@ -184,13 +184,13 @@ def test_a_client_that_leaves_leaves_nothing_behind_and_the_server_goes_on(serve
     client = socket.create_connection(("127.0.0.1", server.port))
     client.sendall(head.encode() + b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" + body)
     deadline = time.monotonic() + 60
-    while not list(server.temporary.iterdir()):
+    while not server.unfinished:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     client.close()
     assert server.ask("GET", "/info/").status_code == 200  # also while it works
     assert server.infer("eoir", NEW, moving="phantom_000").status_code == 200
-    assert not list(server.temporary.iterdir())
+    assert not server.unfinished
 
 
 def test_a_server_that_was_killed_in_the_middle_starts_again_on_the_same_folder(server):
