@@ -13,6 +13,7 @@ __all__ = ["training_route"]
 
 BUSY = "a training is running, expected none; wait until it is done, or stop it with DELETE /train/."
 TOO_MANY = 429
+UNFINISHED = ("SUBMITTED", "RUNNING")
 
 
 def training_route(app: RegistrationApp) -> APIRouter:
@@ -28,11 +29,11 @@ def training_route(app: RegistrationApp) -> APIRouter:
         if not lock.acquire(blocking=False):
             raise HTTPException(TOO_MANY, BUSY)
         try:
-            started, _ = AsyncTask.run("train", {"model": model}, asked, force_sync=run_sync)
+            newest, _ = AsyncTask.status("train")
+            if newest is not None and newest["status"] in UNFINISHED:
+                raise HTTPException(TOO_MANY, BUSY)
+            return AsyncTask.run("train", {"model": model}, asked, force_sync=run_sync, enqueue=True)[0]
         finally:
             lock.release()
-        if started is None:
-            raise HTTPException(TOO_MANY, BUSY)
-        return started
 
     return router
