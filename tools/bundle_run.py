@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from common.errors import RegInputError
+from common.errors import RegInputError, first_line
 
 from .predictions import Folder
 from .register import merged
@@ -60,9 +60,17 @@ class BundleRun:
                 )
 
     def check_weights(self, parser: ConfigParser) -> None:
-        """Raise RegInputError if the config names weights that are not there."""
-        parser.update({**(self.overrides or {}), "bundle_root": str(self.root.absolute())})
-        path = parser.get_parsed_content("ckpt_path") if "ckpt_path" in parser else None
+        """Raise RegInputError if the config names weights that are not there, or overrides spoil it."""
+        try:
+            parser.update({**(self.overrides or {}), "bundle_root": str(self.root.absolute())})
+            path = parser.get_parsed_content("ckpt_path") if "ckpt_path" in parser else None
+        except Exception as error:  # whatever an expression raises
+            if not self.overrides:
+                raise
+            raise RegInputError(
+                f"the overrides of {', '.join(self.overrides)} cannot be used ({first_line(error)}), expected ids and "
+                f"values as in {self.configs[0]}; correct them."
+            ) from error
         if path is not None and not Path(str(path)).is_file():
             raise RegInputError(
                 f"{path} is missing, expected the weights of {self.root}; train the bundle, or name them with "

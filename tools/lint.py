@@ -50,8 +50,10 @@ def read_config(content: bytes, where: str) -> Any:
         return dict(pairs)
 
     try:
-        return json.loads(content, object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        values = json.loads(content, object_pairs_hook=unique)
+        json.dumps(values, ensure_ascii=False).encode()  # half a character, as "\ud800", can be written nowhere
+        return values
+    except (json.JSONDecodeError, UnicodeError, RecursionError) as error:
         raise RegInputError(f"{where} is not JSON ({error}); correct it.") from error
 
 

@@ -127,7 +127,15 @@ def bundle_names(bundles_dir: Path) -> set[str]:
 
 def is_untrained(folder: Path) -> bool:
     """Whether a bundle's metadata say that nothing is trained, so that its weights are an initial state."""
-    return UNTRAINED in read_config((folder / "configs" / "metadata.json").read_bytes(), "configs/metadata.json")
+    return UNTRAINED in read_metadata(folder)
+
+
+def read_metadata(folder: Path) -> dict:
+    """A bundle's metadata; RegInputError if they are no object."""
+    metadata = read_config((folder / "configs" / "metadata.json").read_bytes(), "configs/metadata.json")
+    if not isinstance(metadata, dict):
+        raise RegInputError(f"configs/metadata.json holds {type(metadata).__name__}, expected an object; correct it.")
+    return metadata
 
 
 def read_folder(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
@@ -174,8 +182,10 @@ def check_version(folder: Path, common_dir: Path | None = None) -> str | None:
         folder: the bundle's.
         common_dir: the ``common`` to pack with it: the content has to be the version's too, see :mod:`tools.history`.
     """
-    metadata = read_config((folder / "configs" / "metadata.json").read_bytes(), "configs/metadata.json")
+    metadata = read_metadata(folder)
     version, changelog = metadata.get("version"), metadata.get("changelog", {})
+    if not isinstance(changelog, dict):
+        return f"changelog is {changelog!r}, expected an object of versions and what is new in each"
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         return f"version is {version!r}, expected three digits such as '0.1.0', because MONAI sorts versions as text"
     if version not in changelog:

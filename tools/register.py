@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def register(
     """
     evaluator = registration_of(bundle, out, ids, overlays, similarity, quiet)
     say_lines(quiet)
-    evaluator().run()
+    with told_of_overlays(overlays):
+        evaluator().run()
 
 
 def registration_of(
@@ -75,7 +77,7 @@ def registration_of(
     parser.update({**named, **own})
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))  # where a downloaded bundle has its package; the same folder that MONAI adds
-    return partial(build, parser, overlays)
+    return partial(parser.get_parsed_content, "evaluator")
 
 
 def bundle_folder(name: str) -> Path:
@@ -133,20 +135,22 @@ def merged(files: Sequence[Path]) -> ConfigParser:
     return parser
 
 
-def build(parser: ConfigParser, overlays: Sequence[str]) -> Evaluator:
-    """The engine of a config; what its overlays spoil is told in a sentence, a fault of the bundle itself stays one.
+@contextmanager
+def told_of_overlays(overlays: Sequence[str]) -> Iterator[None]:
+    """Tell in a sentence what a person's own overlay spoils; a fault of the bundle, or of a config in it, stays one.
 
     Raises:
-        RegInputError: if there are overlays and it cannot be built.
+        RegInputError: for any error that is none of ours, if there are such overlays.
     """
+    own = [overlay for overlay in overlays if Path(overlay).expanduser().is_file()]  # the others are the bundle's
     try:
-        return parser.get_parsed_content("evaluator")
+        yield
     except Exception as error:
-        if mendable(error) is not None or not overlays:
+        if mendable(error) is not None or not own:
             raise
         raise RegInputError(
-            f"{', '.join(overlays)} leaves no config that can be built ({first_line(innermost(error))}), expected ids "
-            "and values as in inference.json; correct it."
+            f"{', '.join(own)} makes a config that does not work ({first_line(innermost(error))}), expected ids and "
+            "values as in inference.json; correct it."
         ) from error
 
 

@@ -90,3 +90,9 @@ def test_a_key_said_twice_is_refused():
 def test_broken_json_is_named():
     with pytest.raises(RegInputError, match=r"train\.json is not JSON"):
         read_config(b'{"lr": }', "train.json")
+
+
+def test_half_a_character_is_no_json():
+    """Nothing could write it again: a packed bundle's metadata, for one."""
+    with pytest.raises(RegInputError, match=r"metadata\.json is not JSON"):
+        read_config(b'{"name": "\\ud800"}', "metadata.json")

@@ -163,8 +163,8 @@ OVERLAYS = [
     (b"{", r"overlay\.json is no config"),
     (b"[1]", r"overlay\.json is no config"),
     (b"\xff", r"overlay\.json is no config"),
-    (b'{"handlers": [{"_target_": "$["}]}', r"overlay\.json leaves no config that can be built"),
-    (b'{"evaluator": {"_target_": "nothing.at.all"}}', r"overlay\.json leaves no config that can be built"),
+    (b'{"handlers": [{"_target_": "$["}]}', r"overlay\.json makes a config that does not work"),
+    (b'{"evaluator": {"_target_": "nothing.at.all"}}', r"overlay\.json makes a config that does not work"),
 ]
 
 
