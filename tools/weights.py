@@ -115,7 +115,7 @@ def write_mark(folder: Path, content: Mapping[str, Any]) -> None:
 def train(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Run train.json in a process of its own; RegInputError with its last line if it fails."""
     ids = {**settings, "bundle_root": str(folder), "resume": resume}
-    words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in ids.items()]
+    words = [f"--{key}={value}" for key, value in ids.items()]  # fire reads Python: JSON's false would be a text, true
     config = str(folder / "configs" / "train.json")
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *words]
     with (folder / LOG).open("w") as log:
