@@ -118,6 +118,16 @@ def test_map_is_the_two_pass_oracle_to_the_border(shape, kernel_size, backend):
     )
 
 
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("backend", COMPUTED)
+def test_no_entry_leaves_the_range_by_rounding(backend, squared):
+    """Hundreds would, of images that are linear in each other."""
+    fixed, _ = random_pair(1, 1, 24, 25)
+    for factor in (2, -2):
+        value = lncc(fixed, factor * fixed + 1, 3, squared=squared, eps=1e-12, backend=backend).detach()
+        assert (0 if squared else -1) <= value.min() and value.max() <= 1 and 0.99 < value.abs().max()
+
+
 @pytest.mark.parametrize("backend", ["separable", "cpu"])
 @pytest.mark.parametrize("kernel_size", [3, 5, 7, 9, 11, 13, 15])
 def test_every_odd_window_sums_its_voxels_once(kernel_size, backend):
