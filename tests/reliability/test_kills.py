@@ -11,20 +11,20 @@ import pytest
 
 from tests.reliability.commands import Command, prepare_command, register_command
 from tests.reliability.results import hidden, same_whenever
-from tests.reliability.warm import KillAfter, KillBefore, run, start, warm_server
+from tests.reliability.warm import KillAfter, KillBefore, NoteRenames, run, start, warm_server
 
 MAKERS = {"kills: prepare": prepare_command, "kills: register": register_command}
 KILLS = 50
-RENAMES = {"kills: prepare": 20, "kills: register": 4}  # an uninterrupted run does at least so many
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A command that was left in peace: what it wrote, and the seconds that it took."""
+    """A command that was left in peace: what it wrote, and the seconds and renames that it took."""
 
     command: Command
     result: dict
     seconds: float
+    renames: int
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,9 +43,10 @@ def reference(subject, tmp_path_factory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
     command = MAKERS[subject](folder)
     started = time.monotonic()
-    assert run(command.words(folder / "out"), folder / "said") == 0, (folder / "said").read_text()
+    status = run(command.words(folder / "out"), folder / "said", NoteRenames(folder / "renames"))
     seconds = time.monotonic() - started
-    return Reference(command, same_whenever(folder / "out"), seconds)
+    assert status == 0, (folder / "said").read_text()
+    return Reference(command, same_whenever(folder / "out"), seconds, (folder / "renames").stat().st_size)
 
 
 def kill_after(seconds: float, words: list[str], folder: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next(ledger, count, subje
 @pytest.mark.slow
 def test_a_run_killed_about_a_rename_is_finished_by_the_next(ledger, count, subject, reference, tmp_path):
     draw, wrong = random.Random(1), []
-    places = [(kill, rename) for rename in range(RENAMES[subject]) for kill in (KillBefore, KillAfter)]
+    places = [(kill, rename) for rename in range(reference.renames) for kill in (KillBefore, KillAfter)]
     for number, (kill, rename) in enumerate(draw.choices(places, k=count(KILLS - KILLS // 2, 2))):
         folder = tmp_path / str(number)
         folder.mkdir()

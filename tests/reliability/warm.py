@@ -20,7 +20,17 @@ from unittest import mock
 
 from tools.repository import REPOSITORY
 
-__all__ = ["PATIENCE_S", "KillAfter", "KillBefore", "Meeting", "limit_files", "run", "start", "warm_server"]
+__all__ = [
+    "PATIENCE_S",
+    "KillAfter",
+    "KillBefore",
+    "Meeting",
+    "NoteRenames",
+    "limit_files",
+    "run",
+    "start",
+    "warm_server",
+]
 
 PRELOADED = ["tests.reliability.preloaded"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
@@ -101,9 +111,11 @@ class AtRename:
             its_turn, self.left = self.left == 0, self.left - 1
             if its_turn:
                 self.before()
-            function(*arguments, **options)
-            if its_turn:
-                self.after()
+            try:
+                function(*arguments, **options)
+            finally:  # where there was nothing to rename too
+                if its_turn:
+                    self.after()
 
         return rename
 
@@ -112,6 +124,24 @@ class AtRename:
 
     def after(self) -> None:
         """What is done after it."""
+
+
+class NoteRenames(AtRename):
+    """Leaves a byte in a file for each rename.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(0)
+        self.path = path
+
+    def before(self) -> None:
+        """As it says."""
+        self.left = 0  # the next one's turn comes too
+        with self.path.open("ab") as file:
+            file.write(b".")
 
 
 class KillBefore(AtRename):
