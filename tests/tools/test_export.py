@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from common.errors import RegEnvError, RegInputError, RegNumericsError
-from tools.export import example_image, export, runner, to_onnx
+from tools.export import example_image, export, runner, takes_any_size, to_onnx
 
 from .toy import METADATA, edit_json, write, write_toy
 
@@ -105,3 +105,20 @@ def test_what_cannot_keep_sizes_open_is_exported_for_one_size(tmp_path):
     image = torch.rand(1, 2, 4, 5, 6)
     assert to_onnx(Counting(), image, tmp_path / "x.onnx") is False
     assert torch.allclose(runner(tmp_path / "x.onnx")(image), image + 4, atol=1e-5)
+
+
+def test_a_file_that_is_right_for_one_size_only_does_not_take_any(monkeypatch):
+    """As an unrolled loop is: it answers at another size, and wrongly, or not at all."""
+    pair = example_image(METADATA, (16, 16, 16))
+
+    def wrong(image):
+        return image + (image.shape != pair.shape)
+
+    def refusing(image):
+        if image.shape != pair.shape:
+            raise ArithmeticError(image.shape)
+        return image
+
+    for run, right in ((lambda image: image, True), (wrong, False), (refusing, False)):
+        monkeypatch.setattr("tools.export.runner", lambda path, run=run: run)
+        assert takes_any_size(nn.Identity(), None, pair) is right
