@@ -90,6 +90,14 @@ def test_forces_on_a_coarser_grid_do_the_same_work():
     assert float(work[1]) == pytest.approx(float(work[0]), rel=0.05)
 
 
+def test_forces_that_grow_linearly_do_so_on_a_grid_whose_cells_hold_no_whole_voxels():
+    """27 voxels are averaged to 9, and 10 sampled of these: from the first to the last, without an end that is flat."""
+    ramp = restricted(identity_grid([27, 27, 27], torch.zeros(1)), [10, 10, 10])
+    for axis in range(3):
+        slope = ramp[:, axis].diff(dim=1 + axis)
+        torch.testing.assert_close(slope, torch.full_like(slope, 24 / 9 * 26 / 9))
+
+
 @pytest.mark.parametrize("size", [(24, 26, 28), (40, 44)])
 def test_a_known_deformation_is_found(size):
     moving = blobs(*size)
