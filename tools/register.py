@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from monai.engines import Evaluator
 
 from common.errors import RegInputError, first_line, mendable
+from common.files import require_writable
 from common.intensity import modality_of, similarity_for
 from common.preflight import check_image
 
@@ -37,6 +38,7 @@ def register(
         RegNumericsError: if a registration leaves the finite numbers.
     """
     evaluator = registration_of(bundle, out, ids, overlays, similarity, quiet)
+    require_writable(out)
     say_lines(quiet)
     with told_of_overlays(overlays):
         evaluator().run()
@@ -120,7 +122,9 @@ def merged(files: Sequence[Path]) -> ConfigParser:
     """
     for path in files:
         try:
-            dict(ConfigParser.load_config_file(str(path)))
+            content = ConfigParser.load_config_file(str(path))
+            if not isinstance(content, dict):
+                raise TypeError(f"it holds a {type(content).__name__}")
         except Exception as error:  # of JSON, YAML and Unicode
             raise RegInputError(
                 f"{path} is no config ({first_line(error)}), expected an object in JSON or YAML; correct it."

@@ -44,12 +44,21 @@ def test_a_sound_bundle_passes_and_its_command_names_everything(bundle, tmp_path
         ([], {"section": "training"}, "evaluate itself sets"),
         ([], {"ckpt_pth": "model.pt"}, "has no 'ckpt_pth'"),
         ([], {"netwrk::channels": "3"}, "has no 'netwrk'"),
+        ([], {"network_def::chan#nels": "3"}, r"network_def::chan#nels cannot be used .* correct them"),
+        ([], {"ckpt_path": "$1 / 0"}, "the overrides of ckpt_path cannot be used"),
         ([], {"ckpt_path": "/nowhere/model.pt"}, r"/nowhere/model\.pt is missing, expected the weights"),
     ],
 )
 def test_what_cannot_run_is_refused_before_it_does(bundle, overlays, overrides, words):
     with pytest.raises(RegInputError, match=words):
         BundleRun(bundle, overlays, overrides).check()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_an_overlay_that_is_no_config_is_refused(bundle, content):
+    (bundle / "configs" / "half.json").write_bytes(content)
+    with pytest.raises(RegInputError, match=r"half\.json is no config"):
+        BundleRun(bundle, ["half.json"]).check()
 
 
 def test_weights_of_the_bundle_itself_are_looked_for_in_its_folder(bundle):

@@ -110,6 +110,14 @@ def break_version_part(toy):
     edit_json(toy / "configs" / "metadata.json", version="0.10.0", changelog={"0.10.0": "x"})
 
 
+def break_changelog(toy):
+    edit_json(toy / "configs" / "metadata.json", changelog=-1)
+
+
+def break_metadata(toy):
+    (toy / "configs" / "metadata.json").write_text("[]")
+
+
 def break_path(toy):
     edit_json(toy / "configs" / "train.json", dataset_dir="/data/oasis")
 
@@ -170,6 +178,8 @@ def break_link(toy):
 BROKEN = [
     (break_version, r"0\.1\.1 is not in the changelog"),
     (break_version_part, r"'0\.10\.0', expected three digits"),
+    (break_changelog, "changelog is -1, expected an object"),
+    (break_metadata, "metadata.json holds list, expected an object"),
     (break_path, r"configs/train\.json: dataset_dir has the path '/data/oasis'"),
     (break_home, r"configs/evaluate\.json: dataset_dir has the path"),
     (break_tools, r"network\.py has 'from tools\.pack import'"),
