@@ -58,9 +58,14 @@ def cubes(raw: str, out: Out) -> None:
 COMMANDS_OF_DATA = """
 from typer.testing import CliRunner
 from tools.__main__ import app
-for words in (["list"], ["info", "cubes"], ["prepare", "cubes", "raw", "--out", "cubes"], ["check", "cubes"]):
+for words, told in {
+    ("list",): "cubes ",
+    ("info", "cubes"): "Nobody 2026",
+    ("prepare", "cubes", "raw", "--out", "cubes"): "datalist.json",
+    ("check", "cubes"): "phantom: training 2 scans",
+}.items():
     result = CliRunner().invoke(app, ["data", *words])
-    assert result.exit_code == 0 and (words[0] == "prepare" or "cubes" in result.output.lower()), result.output
+    assert result.exit_code == 0 and told in result.output, (words, result.output, result.exception)
 """
 
 
