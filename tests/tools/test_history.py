@@ -70,6 +70,13 @@ def test_any_change_needs_another_version(toy, file, committed):
     assert f"toy/{file} changed since: raise the version, or say in its line, what is new" in finding(toy)
 
 
+def test_other_words_in_the_metadata_tell_of_nothing(toy):
+    change(toy)
+    edit_json(toy / "configs" / "metadata.json", description="another toy")
+    commit(toy.parent.parent)
+    assert "toy/configs/metadata.json, toy/toy_bundle/network.py changed since" in finding(toy)
+
+
 def test_a_deleted_file_is_a_change_and_many_are_counted(toy):
     (toy / "docs" / "README.md").unlink()
     for k in range(4):
