@@ -21,10 +21,13 @@ from .datalist import check_datalist
 from .errors import RegEnvError, RegInputError, RegNumericsError, first_line, mendable
 from .files import remove_leftovers, save_atomically
 from .fingerprint import file_fingerprint, fingerprint
+from .geometry import spatial_affine
 from .inference import AlignAffined, ExtractBraind
 from .outputs import SaveRegistrationd
 from .quality import STATES
 from .stopwatch import Stopwatch, now
+from .transform_files import check_orthonormal
+from .volumes import open_volume, spatial_size
 
 __all__ = ["PairEvaluator", "PreparePairs", "SummarizeRegistrations"]
 
@@ -54,6 +57,7 @@ class PreparePairs:
         ``finished``."""
         try:
             check_datalist([dict(pair)])
+            check_fixed_grid(pair["fixed"])
             key = self._fingerprint(pair)
             if self.save.finished(pair, key):
                 logger.info("%s: finished before, nothing to do", self.save.folder_of(pair))
@@ -122,6 +126,15 @@ class PairEvaluator(SupervisedEvaluator):
         if self.state.epoch_length > 1:  # of a single pair it is what the run ends with
             logger.error("%s: %s", name, text)
         return {}
+
+
+def check_fixed_grid(path: str) -> None:
+    """Raise RegInputError, before any work, if ITK could not read results on the grid of the fixed image."""
+    image = open_volume(path)
+    try:
+        check_orthonormal(spatial_affine(image.affine, len(spatial_size(image.shape))))
+    except RegInputError as error:
+        raise RegInputError(f"{path} cannot be the fixed image: {error}") from error
 
 
 def failure(error: Exception) -> dict:

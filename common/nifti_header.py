@@ -10,7 +10,7 @@ from nibabel import Nifti1Header, Nifti1Image
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
-__all__ = ["header_breaches", "header_doubts", "lost_sizes", "stored_header"]
+__all__ = ["header_breaches", "header_doubts", "lost_sizes", "scale_doubts", "stored_header"]
 
 FORMS_ATOL_MM = 0.01  # float32 headers round to 1e-4 at the corners of a head
 UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; 2 is mm, 0 is unknown and means mm

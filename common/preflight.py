@@ -16,7 +16,7 @@ from nibabel.spatialimages import SpatialImage
 
 from .dicom import DICOM_MAGIC, is_series
 from .errors import RegInputError
-from .nifti_header import header_breaches, header_doubts, lost_sizes, stored_header
+from .nifti_header import header_breaches, header_doubts, lost_sizes, scale_doubts, stored_header
 from .streams import stream_length
 from .text_header import compressed_voxels
 from .volumes import is_text_headed, open_volume, read_voxels, spatial_size
@@ -238,7 +238,7 @@ def check_header(path: Path, image: SpatialImage) -> None:
         raise RegInputError(
             f"{path} states voxels of {lost_sizes(stored)} mm and no sform, expected sizes above 0; set the true ones."
         )
-    for doubt in header_doubts(image.header):
+    for doubt in (*header_doubts(image.header), *scale_doubts(stored)):  # nibabel forgets the scale once it applies it
         say_once(f"{path} states {doubt}.")
 
 

@@ -84,6 +84,15 @@ def test_a_pair_alone_fails_with_its_own_error(pairs, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sheared_fixed_image_is_refused_by_its_name_before_any_work(pairs, tmp_path):
+    sheared, network = np.eye(4), Shift()
+    sheared[0, 1] = 0.2
+    nib.save(nib.Nifti1Image(nib.load(pairs[0]["fixed"]).get_fdata(), sheared), pairs[0]["fixed"])
+    with pytest.raises(RegInputError, match=r"fixed0.nii.gz cannot be the fixed image: the grid is sheared"):
+        run(pairs[:1], tmp_path / "out", network)
+    assert not network._asked
+
+
 def test_what_is_finished_is_not_done_again(pairs, tmp_path):
     out, first, second = tmp_path / "out", Shift(), Shift()
     run(pairs[:1], out, first)

@@ -392,3 +392,9 @@ def test_voxel_sizes_that_the_position_needs_are_not_made_up(path):
     change(path, 252, struct.pack("<2h", 1, 0))
     with pytest.raises(RegInputError, match=r"voxels of \[2.0, 0.0, 2.5\] mm and no sform, expected sizes above 0"):
         check_image(path)
+
+
+def test_a_scale_that_no_reader_can_apply_is_told(path, voxels, caplog):
+    change(path, 112, struct.pack("<2f", np.inf, 0))
+    np.testing.assert_array_equal(check_image(path).voxels, voxels)
+    assert "scan.nii.gz states the scale inf and offset 0; voxels were taken as stored" in caplog.text
