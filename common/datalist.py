@@ -154,7 +154,9 @@ def check_datalist(items: Sequence[dict]) -> None:
         if len(subjects) == 2 and all("keypoints" in subject for subject in subjects):
             sentences += findings([(check_counts, *(subject["keypoints"] for subject in subjects))])
     if not sentences:
-        sentences = findings((check_axes, item["fixed"], item["moving"]) for item in items if "fixed" in item)
+        marked = [item["keypoints"] for item in items if "keypoints" in item]  # any two subjects may make a pair
+        sentences = findings((check_counts, marked[0], other) for other in marked[1:])
+        sentences += findings((check_axes, item["fixed"], item["moving"]) for item in items if "fixed" in item)
     refuse(sentences)
 
 

@@ -21,7 +21,7 @@ from .working_grid import working_spacing
 
 __all__ = ["ScaleForegroundPercentiled", "StackPaird", "ToIntegerLabeld", "ToNetworkGridd", "network_grid", "resample"]
 
-FLOAT32_EXACT = 2**24  # above it float32 does not hold every whole number
+FLOAT32_EXACT = 2**24 - 1  # the next number stands for the one above it too, which float32 does not hold
 STANDARD = {2: "LA", 3: "LIA"}  # by axes: brains as FreeSurfer has them, and the phantoms
 
 
