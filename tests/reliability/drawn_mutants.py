@@ -50,7 +50,7 @@ class Drawn(Mutant):
     """A mutant whose ``name`` is the tool's operator.
 
     Attributes:
-        equivalent: why no test can tell it from the code; empty where one has to.
+        equivalent: why no test has to tell it from the code; empty where one has to.
     """
 
     equivalent: str = ""
