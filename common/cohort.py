@@ -23,7 +23,8 @@ from .files import remove_leftovers, save_atomically
 from .fingerprint import file_fingerprint, fingerprint
 from .geometry import spatial_affine
 from .inference import AlignAffined, ExtractBraind
-from .outputs import SaveRegistrationd
+from .outputs import SaveRegistrationd, matching
+from .points import read_points
 from .quality import STATES
 from .stopwatch import Stopwatch, now
 from .transform_files import check_orthonormal
@@ -58,6 +59,7 @@ class PreparePairs:
         try:
             check_datalist([dict(pair)])
             check_fixed_grid(pair["fixed"])
+            check_points(pair, self.save.points_space)
             key = self._fingerprint(pair)
             if self.save.finished(pair, key):
                 logger.info("%s: finished before, nothing to do", self.save.folder_of(pair))
@@ -135,6 +137,13 @@ def check_fixed_grid(path: str) -> None:
         check_orthonormal(spatial_affine(image.affine, len(spatial_size(image.shape))))
     except RegInputError as error:
         raise RegInputError(f"{path} cannot be the fixed image: {error}") from error
+
+
+def check_points(pair: Mapping[str, str], space: str | None) -> None:
+    """Raise RegInputError, before any work, if a pair's landmarks cannot be read or are not as many."""
+    found = {key: read_points(pair[key], space) for key in ("fixed_points", "moving_points") if key in pair}
+    if len(found) == 2:
+        matching(found["moving_points"], found["fixed_points"], pair)
 
 
 def failure(error: Exception) -> dict:
