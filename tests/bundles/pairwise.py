@@ -22,9 +22,11 @@ def configs(name: str) -> Path:
 
 
 def copy_of_bundle(name: str, folder: Path) -> Path:
-    """A copy into which tests may write."""
+    """A copy into which tests may write: without weights that somebody trained, with an initial state that it ships."""
     copy = folder / name
-    shutil.copytree(BUNDLES / name, copy, ignore=shutil.ignore_patterns("eval", "__pycache__"))
+    ships = '"untrained"' in (configs(name) / "metadata.json").read_text()
+    written_by_runs = ["eval", "__pycache__"] if ships else ["eval", "models", "__pycache__"]
+    shutil.copytree(BUNDLES / name, copy, ignore=shutil.ignore_patterns(*written_by_runs))
     return copy
 
 
