@@ -52,7 +52,8 @@ def differences(case: Good, command: str, new: Callable[[], Study], heard: Calla
     heard()
     outcome = run(command, odd)
     said = heard()
-    if outcome.status or not re.search(case.said, said):
+    warned = command in BUNDLES or re.search(case.said, said)  # theirs go where the bundle's logging.conf says
+    if outcome.status or not warned:
         return [f"{case.what}, {command}: {outcome}, {said[-400:]}"]
     assert run(command, plain).status == 0
     found, expected = answers_of(command, odd), answers_of(command, plain)
