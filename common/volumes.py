@@ -5,7 +5,8 @@ type is the file's own, and voxels stay on disk until they are asked for.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def open_volume(path: Path | str) -> SpatialImage:
             return open_series(path)
         if is_text_headed(path):
             return open_by_itk(path, states_position(read_text_header(path)[0]))
-        image = nib.load(path)
-        tuple(image.shape)  # a damaged header shows here
+        with without_nibabels_remarks():
+            image = nib.load(path)
+            tuple(image.shape)  # a damaged header shows here
     except RegInputError:
         raise
     except (*UNREADABLE, RuntimeError) as error:  # RuntimeError is ITK's
@@ -59,6 +61,17 @@ def open_volume(path: Path | str) -> SpatialImage:
             f"folder of one DICOM series; convert it."
         ) from error
     return image
+
+
+@contextmanager
+def without_nibabels_remarks() -> Iterator[None]:
+    """Say nothing of what nibabel mends in a header: ``common.preflight`` does, with the file's name."""
+    logger = nib.imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def read_voxels(image: SpatialImage) -> np.ndarray:

@@ -43,7 +43,7 @@ def test_both_names_register_every_pair_of_a_section(runs, config):
     pairs = [path for path in folder.iterdir() if path.is_dir()]
     assert len(pairs) == 2 and all(written(pair) == RESULTS for pair in pairs)
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 2 + 1
-    assert not (bundle / "models").exists()
+    assert written(bundle / "models") == {"model.pt"}  # the initial state that the bundle comes with
 
 
 def test_both_names_give_the_same_field(runs):

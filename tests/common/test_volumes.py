@@ -142,3 +142,17 @@ def test_colors_and_vectors_are_refused(tmp_path, suffix):
 )
 def test_real_scans_are_read_as_simpleitk_reads_them(name):
     assert_same(open_volume(Path(DATA, name)), sitk.ReadImage(str(Path(DATA, name))))
+
+
+def test_a_damaged_header_is_told_in_our_sentence_alone(tmp_path, caplog):
+    path = tmp_path / "scan.nii"
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[70:72] = (3).to_bytes(2, "little")  # a data type that there is not
+    path.write_bytes(content)
+    with pytest.raises(RegInputError, match="data code 3"):
+        open_volume(path)
+    assert not caplog.records
+    with pytest.raises(nib.spatialimages.HeaderDataError, match="data code 3"):
+        nib.load(path)
+    assert caplog.records  # what nibabel would have said, and says to others
