@@ -150,6 +150,13 @@ def test_both_integrators_follow_the_same_flow():
     assert (slow - fast).abs().max() < 0.02 < (slow - svf).abs().max()
 
 
+def test_more_iterations_give_truer_trajectories():
+    svf = contraction(24, 24, 24)
+    flows = [PatchFCN(**SMALL, integrate_steps=2, iterations=n).flow for n in (1, 4)]
+    coarse, fine = ((flow(svf) - integrate(svf, 10)).abs().max() for flow in flows)
+    assert fine < coarse / 2
+
+
 @pytest.mark.parametrize("settings", [{}, {"squaring": True, "overlap": True, "stages_in_use": 2}])
 def test_forward_can_be_scripted(settings):
     network, image = moving_network(**settings), smooth_pair(9, 12, 8)
