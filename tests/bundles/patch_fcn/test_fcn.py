@@ -1,6 +1,6 @@
 import pytest
 import torch
-from patch_fcn_bundle.fcn import VelocityFCN
+from patch_fcn_bundle.fcn import VelocityFCN, layer
 from torch import nn
 
 LIGHT = (8, 16, 32, 64, 128)
@@ -84,6 +84,20 @@ def test_the_answer_is_the_sum_of_what_each_resolution_says():
         parts.append(alone(image))
         assert parts[-1].abs().max() > 0.01
     torch.testing.assert_close(network(image), sum(parts))
+
+
+def test_every_resolution_counts_once():
+    network = moving_network()
+    for head in network.heads:
+        head.register_forward_hook(lambda module, inputs, output: torch.ones_like(output))
+    assert (network(torch.rand(1, 2, 16, 16, 16)) == len(network.heads)).all()
+
+
+def test_a_fifth_of_what_is_negative_passes_a_layer():
+    convolution = layer(3, 1, 1, 3)
+    nn.init.zeros_(convolution[0].weight)
+    nn.init.constant_(convolution[0].bias, -1)
+    torch.testing.assert_close(convolution(torch.rand(1, 1, 4, 4, 4)), torch.full((1, 1, 4, 4, 4), -0.2))
 
 
 def test_a_coarse_voxel_answers_for_the_block_that_it_was_made_of():

@@ -95,6 +95,14 @@ def test_patches_of_both_images_are_from_the_same_place():
     assert patches.shape == (16, 2, 16, 16, 16) and torch.equal(patches[:, 0], -patches[:, 1])
 
 
+def test_the_voxel_that_was_drawn_is_the_middle_of_its_patch():
+    torch.manual_seed(0)
+    image = torch.zeros(1, 2, 6, 6, 6)
+    image[0, 1, 3, 2, 4] = 1
+    (patch,) = draw_patches(image, 1, 8, 4)
+    assert patch[1].nonzero().tolist() == [[4, 4, 4]]
+
+
 def test_half_of_the_patches_are_around_the_foreground():
     """A foreground of a hundredth of the volume: centers drawn anywhere would almost never meet it."""
     image = torch.zeros(1, 2, 48, 48, 48)
