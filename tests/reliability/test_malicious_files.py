@@ -95,6 +95,7 @@ def as_weights(place: Path, content: bytes) -> list[str]:
     """`register` with a bundle whose weights these are."""
     bundle = copy_of_bundle("voxelmorph", place)
     save(bundle / "models" / "model.pt", content)
+    save(bundle / "models" / "grid.json", b'{"orientation": "RAS", "spacing_mm": [1, 1, 1]}')
     return ["register", image(place / "f.nii.gz"), image(place / "m.nii.gz"), "--bundle", bundle, "--out", "out"]
 
 
