@@ -3,14 +3,11 @@
 Exit status: 0 done, 1 a check failed, 2 bad input or usage, 3 the machine cannot, 4 not finite numbers.
 """
 
-import sys
 from typing import Annotated
 
 import typer
 
-from common.errors import mendable
-
-from .arguments import Out, ranges
+from .arguments import Out, ranges, run
 from .benchmark.commands import benchmark
 from .bundle_commands import COMMANDS as BUNDLE_COMMANDS
 from .data_commands import data
@@ -74,14 +71,7 @@ def evaluate(
 
 def main() -> None:
     """Run the command; a RegError ends it with its sentence alone."""
-    try:
-        app()
-    except Exception as error:
-        found = mendable(error)
-        if found is None:
-            raise
-        print(found, file=sys.stderr)
-        sys.exit(found.exit_status)
+    run(app)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from common.errors import RegInputError
+from common.errors import RegInputError, mendable
 
-__all__ = ["Force", "Out", "Timeout", "Tries", "Workers", "command_line", "decimals", "numbers", "ranges"]
+__all__ = ["Force", "Out", "Timeout", "Tries", "Workers", "command_line", "decimals", "numbers", "ranges", "run"]
 
 Out = Annotated[str, typer.Option(help="folder to write into")]
 Workers = Annotated[int | None, typer.Option(help="processes; default one a processor")]
@@ -49,3 +49,15 @@ def command_line() -> str:
         words.append(Path(word).name if private else word)
         private = word in ("--data", "--dataset-dir", "--out", "--results", "--work", "--weights")
     return shlex.join(words)
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command; a RegError ends it with its sentence alone, and its exit status."""
+    try:
+        app()
+    except Exception as error:
+        found = mendable(error)
+        if found is None:
+            raise
+        print(found, file=sys.stderr)
+        sys.exit(found.exit_status)

@@ -2,14 +2,14 @@
 
 import logging
 import socket
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.errors import RegEnvError, RegInputError, mendable
+from common.errors import RegEnvError, RegInputError
 
+from ..arguments import run
 from .demonstration import write_demonstration
 from .parameters import MAX_ATLASES
 from .served import all_bundles, serve_bundles
@@ -76,14 +76,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def main() -> None:
     """Run the command; a RegError ends it with its sentence alone."""
-    try:
-        app()
-    except Exception as error:
-        found = mendable(error)
-        if found is None:
-            raise
-        print(found, file=sys.stderr)
-        sys.exit(found.exit_status)
+    run(app)
 
 
 if __name__ == "__main__":
