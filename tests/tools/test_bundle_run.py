@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 import sys
@@ -95,10 +96,7 @@ def test_a_bundle_is_run_and_scores_what_its_own_table_says(tmp_path):
     methods, weights = [f"eoir={copy}", "affine=none"], [f"eoir:ckpt_path={tmp_path / 'drawn.pt'}"]
     evaluate(str(data), "testing", methods, str(tmp_path / "out"), overrides=weights)
     tables = [(tmp_path / "out" / name).read_text() for name in ("pairs.csv", "predictions/eoir/metrics.csv")]
-    rows = [
-        [dict(zip(t.splitlines()[0].split(","), line.split(","), strict=True)) for line in t.splitlines()[1:]]
-        for t in tables
-    ]
+    rows = [list(csv.DictReader(table.splitlines())) for table in tables]
     for mine, its in zip(rows[0][:2], rows[1][:2], strict=True):
         assert (mine["fixed"], mine["moving"]) == (its["fixed"], its["moving"])
         assert float(mine["dice"]) == pytest.approx(float(its["dice"]), abs=2e-3)  # halves are rounded otherwise
