@@ -46,7 +46,8 @@ class OperatorLoss(nn.Module):
         sigma: lambda is ``smooth_weight * sigma**2``.
         smooth_weight: a multiplier, 1 as the paper's sigma says.
         gradient: "exact", of the similarity through warp and integration; or "printed", eq. 4 as it stands, times
-            2 lambda: the force at the end point, as if the flow had no time in between.
+            2 lambda: the force at the end point, as if the flow had no time in between, over 2 sigma^2. It follows from
+            eq. 3 only where lambda is sigma^2; elsewhere ``smooth_weight`` scales all of it and balances nothing.
         regularizer: "operator"; or "gradient", ``smooth_weight`` times the mean squared forward differences and no K,
             which other networks' losses have: the paper's comparison.
 
@@ -107,8 +108,8 @@ class OperatorLoss(nn.Module):
             warped = warp(fields.moving, self.flow(svf), padding_mode="border").requires_grad_()
             similarity = self.similarity(warped, fields.fixed)
             (by_warped,) = torch.autograd.grad(similarity, warped)
-        force = apply_kernel(end_point_force(warped.detach(), by_warped), fields.alpha)
-        gradient = force + 2 * self.energy_weight * svf / len(svf)
+        force = apply_kernel(end_point_force(warped.detach(), by_warped), fields.alpha) / (2 * self.sigma**2)
+        gradient = 2 * self.energy_weight * (force + svf / len(svf))  # by_warped is of the patches' mean already
         value = similarity.detach() + self.energy_weight * self.energy(fields).detach()
         linear = (fields.svf * gradient).sum()  # its gradient is the one asked for
         return value + linear - linear.detach()

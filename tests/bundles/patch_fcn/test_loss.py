@@ -73,6 +73,20 @@ def test_both_gradients_point_the_same_way_for_small_smooth_velocities(alpha):
     assert cosine > 0.9 and 0.7 < exact.norm() / printed.norm() < 1.4
 
 
+def test_the_printed_gradient_is_the_exact_ones_only_where_lambda_is_sigma_squared():
+    """Eq. 4 has sigma in the force and no lambda: times 2 lambda, the force grows with lambda too, eq. 3's does not."""
+    fields = fields_of(random_svf(0.3), blob(5.5, 6, 4), blob(4.5, 6, 4))
+    velocity = 2 * 0.001**2 * fields.svf.detach()
+
+    def force(kind: str, smooth_weight: float) -> Tensor:
+        loss = OperatorLoss(Flow(), 5, sigma=0.001, smooth_weight=smooth_weight, gradient=kind)
+        return gradient(loss, fields) - smooth_weight * velocity
+
+    torch.testing.assert_close(force("exact", 3.0), force("exact", 1.0), rtol=1e-9, atol=1e-15)
+    torch.testing.assert_close(force("printed", 3.0), 3 * force("printed", 1.0), rtol=1e-9, atol=1e-15)
+    assert 0.7 < force("exact", 1.0).norm() / force("printed", 1.0).norm() < 1.4
+
+
 def test_the_gradient_passes_k_once():
     """With the operator's alpha it is K of the gradient without a node, taken by differences along a direction."""
     svf, alpha = random_svf(0.8), 0.005

@@ -84,10 +84,21 @@ def test_a_volume_of_one_patch_is_the_direct_call():
     torch.testing.assert_close(network(image), network.flow(svf))
 
 
-def test_a_padded_volume_has_the_field_of_the_whole_one():
+def test_a_volume_padded_to_whole_middles_has_the_field_of_the_whole_one():
     network, image = moving_network(), torch.rand(1, 2, 13, 9, 16)
     padded = F.pad(image, [0, 0, 0, 7, 0, 3])
     torch.testing.assert_close(network(padded)[:, :, :13, :9, :16], network(image))
+
+
+def test_middles_of_padding_on_every_side_change_the_field_at_the_border_alone():
+    """There a trajectory leaves the grid, and velocities go on as at its border instead of as the padding's."""
+    network, image = moving_network(stages=1), smooth_pair(24, 24, 32)
+    field = network(image)
+    padded = network(F.pad(image, [8] * 6))[:, :, 8:-8, 8:-8, 8:-8]
+    reach = int(field.abs().max()) + 2
+    inner = (..., *[slice(reach, -reach)] * 3)
+    assert field[inner].abs().max() > 0.3
+    torch.testing.assert_close(padded[inner], field[inner], rtol=1e-4, atol=1e-4)
 
 
 def test_how_many_windows_are_in_flight_does_not_matter():

@@ -4,7 +4,7 @@ from patch_fcn_bundle.windows import StitchedVelocity, corner_of, hann
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.bundles.patch_fcn.test_fcn import moving_network
+from tests.bundles.patch_fcn.test_fcn import LIGHT, moving_network
 
 SMALL = {"patch_size": 16, "core_size": 8, "windows_in_flight": 3}
 
@@ -63,6 +63,15 @@ def test_a_volume_of_one_window_is_the_direct_call():
 
 
 @pytest.mark.parametrize("overlap", [False, True])
+def test_whole_middles_of_padding_around_a_volume_do_not_change_its_velocity(overlap):
+    """Windows see zeros beyond the grid already. Other paddings shift the tiles, and with them what a voxel sees."""
+    stitched = StitchedVelocity(moving_network(), 3, **SMALL, overlap=overlap)
+    image = torch.rand(1, 2, 8, 8, 16)
+    whole, padded = stitched(image), stitched(F.pad(image, [8, 8, 0, 8, 8, 0]))
+    torch.testing.assert_close(padded[:, :, 8:16, :8, 8:24], whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
 def test_how_many_windows_are_in_flight_does_not_matter(overlap):
     network, image = moving_network(), torch.rand(2, 2, 8, 8, 16)
     one, many = (StitchedVelocity(network, 3, 16, 8, windows_in_flight=n, overlap=overlap)(image) for n in (1, 7))
@@ -98,6 +107,17 @@ def test_seams_do_not_show(overlap):
     svf = StitchedVelocity(Smooth(), 3, **SMALL, overlap=overlap)(image)
     on, inside = largest_steps(svf, 4 if overlap else 8)
     assert on <= 1.2 * inside
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_seams_of_a_stage_do_not_show(overlap):
+    """The light network as drawn, moving by voxels: its answers depend on the whole window, and hardly on its rim."""
+    size = (20, 20, 36) if overlap else (36, 36, 36)  # two tiles an axis and more
+    image = F.avg_pool3d(torch.rand(1, 2, *size, generator=torch.Generator().manual_seed(0)), 5, 1)
+    stitched = StitchedVelocity(moving_network(channels=LIGHT), 3, 32, 16, 4, overlap)
+    with torch.no_grad():
+        on, inside = largest_steps(stitched(image), 8 if overlap else 16)
+    assert inside > 0.01 and on <= 1.2 * inside
 
 
 def test_blending_removes_the_seams_of_a_network_that_sees_its_whole_window():
