@@ -80,10 +80,12 @@ def worst_first(verdicts: Sequence[str | None], numbers: Sequence[Mapping[str, f
     """Indices of pairs, failed ones first, then those to check, without a verdict, and ok.
 
     Among equals those come first that are worse than most by their Dice, or by the similarity gain where they have no
-    Dice; those that have neither come last, in the order given.
+    Dice; those that have neither come last, in the order given. Failed pairs without any number, of which there is no
+    registration, come before all others.
     """
-    standing = [standings(numbers, key) for key in (SIMILARITY_GAIN, "dice")]
-    among = {**standing[0], **standing[1]}
+    among = {k: -1.0 for k, row in enumerate(numbers) if verdicts[k] == "failed" and not row}
+    for key in (SIMILARITY_GAIN, "dice"):
+        among |= standings(numbers, key)
     return sorted(range(len(verdicts)), key=lambda k: (ORDER.index(verdicts[k]), among.get(k, math.inf), k))
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.cohort import FailedPair, write_failures
 from tests.tools.report.folders import write_pair
 from tools.report.index import write_index
 
@@ -103,6 +104,19 @@ def test_texts_are_shown_and_never_run(cohort, open_page):
     assert page.inner_text(f'{ROW}[data-pair="0"] .reason') == "It <b>folds</b>."
     assert page.inner_text(f'{ROW}[data-pair="1"] .reason') == "Look. (+1)"
     assert page.locator("#rows b").count() == 0
+
+
+def test_a_pair_that_was_not_registered_is_failed_with_its_sentence(cohort, open_page):
+    sentence = "moving.nii.gz has the value 7 in every voxel, expected an image; leave it out."
+    write_failures([FailedPair("p4", "fixed.nii.gz", "moving.nii.gz", sentence)], cohort / "failures.csv")
+    write_index(cohort, cohort / "index.html")
+    page = open_page(cohort / "index.html")
+    assert shown(page) == ["p4", "p3", "p1", "p10", "p2"]
+    assert page.inner_text(f'{ROW}[data-pair="0"] .badge') == "failed"
+    assert page.inner_text(f'{ROW}[data-pair="0"] .reason') == sentence
+    assert page.locator("#verdicts button").all_inner_texts()[0] == "failed 2"
+    page.click(f'{ROW}[data-pair="0"] .thumb')
+    assert sentence in page.inner_text("#look-facts")
 
 
 def test_a_look_walks_through_what_is_filtered(cohort, open_page):
