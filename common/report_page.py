@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from .files import save_atomically
 from .planes import Plane, display_planes
+from .quality import RULES, read_limits
+from .quality_signals import NAMES
 from .report_data import PairView, page_data
 
 __all__ = ["registration_page", "save_page"]
@@ -97,7 +99,8 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
         verdicts=VERDICTS,
         reasons=metrics.get("reasons") or (),
         tiles=tiles(metrics),
-        signals=[(words(key), told(value, "not known")) for key, value in (metrics.get("signals") or {}).items()],
+        signals=signal_rows(metrics.get("signals") or {}),
+        landmarks=landmark_rows(metrics),
         seconds=step_rows(metrics.get("seconds_by_step") or {}),
         settings=[(words(key), told(value)) for key, value in flat(metrics.get("settings") or {})],
         labels=labels,
@@ -170,6 +173,30 @@ def label_rows(metrics: Mapping) -> list[dict]:
             for value, digits in zip(values, (3, 3, 2, 2), strict=True)
         ]
         rows.append({"value": label, "name": f"{label} {names.get(label, '')}".strip(), "cells": cells})
+    return rows
+
+
+def signal_rows(signals: Mapping[str, float | None]) -> list[dict]:
+    """A row a signal of the self-check, with what it is held against; those that have no limits have none to show."""
+    worse = {rule.signal: "above" if rule.worse > 0 else "below" for rule in RULES}
+    rows = []
+    for key, value in signals.items():
+        limit = read_limits().get(key) if key in worse else None
+        limits = [] if limit is None else [f"{worse[key]} {bound:.4g}" for bound in limit]
+        rows.append(
+            {"name": NAMES.get(key, words(key)), "value": told(value, "not known"), "limits": limits or ["", ""]}
+        )
+    return rows
+
+
+def landmark_rows(metrics: Mapping) -> list[dict]:
+    """How far landmarks are from their partners, before where it is known, and after: mean and quantiles."""
+    rows = []
+    for name, when in (("before", "_before"), ("after", "")):
+        values = {"mean": metrics.get(f"tre_mm{when}"), **(metrics.get(f"tre_mm_quantiles{when}") or {})}
+        known = [number(values.get(key)) for key in ("mean", "p50", "p95", "max")]
+        if None not in known:
+            rows.append({"name": name, "cells": [f"{value:.2f}" for value in known]})
     return rows
 
 

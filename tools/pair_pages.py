@@ -7,10 +7,10 @@ from pathlib import Path
 import nibabel as nib
 
 from common.geometry import resample_mm
-from common.metrics import tre_mm, warp_label
+from common.metrics import landmark_errors_mm, warp_label
 from common.pair_reports import WorstPairs, save_pair, view_in
 from common.preflight import check_image
-from common.registration import Images, pair_scores
+from common.registration import Images, landmark_scores, pair_scores
 from common.spatial import warp
 
 from .pair_scores import PairScores, Truth, as_batch
@@ -77,10 +77,10 @@ def images_of(pair: Pair, prediction: Prediction, truth: Truth) -> Images:
     )
 
 
-def landmarks(pair: Pair, prediction: Prediction, truth: Truth) -> dict[str, float]:
+def landmarks(pair: Pair, prediction: Prediction, truth: Truth) -> dict:
     """TRE in mm before and after, where there are landmarks."""
     if truth.fixed_keypoints is None or truth.moving_keypoints is None:
         return {}
     points = (truth.fixed_keypoints, truth.moving_keypoints, pair.moving_grid.spacing_mm)
-    offsets = {"tre_mm_before": Identity().read(pair).offset, "tre_mm": prediction.offset}
-    return {key: float(tre_mm(offset, *points)) for key, offset in offsets.items()}
+    offsets = (Identity().read(pair).offset, prediction.offset)
+    return landmark_scores(*(landmark_errors_mm(offset, *points)[0] for offset in offsets))
