@@ -101,7 +101,7 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
         tiles=tiles(metrics),
         signals=signal_rows(metrics.get("signals") or {}),
         landmarks=landmark_rows(metrics),
-        seconds=step_rows(metrics.get("seconds_by_step") or {}),
+        seconds=step_rows(metrics.get("seconds_by_step") or {"registration": metrics.get("seconds")}),
         settings=[(words(key), told(value)) for key, value in flat(metrics.get("settings") or {})],
         labels=labels,
         label_heads=("Label", "Dice before", "Dice", "HD95 before, mm", "HD95, mm"),
@@ -201,11 +201,12 @@ def landmark_rows(metrics: Mapping) -> list[dict]:
 
 
 def step_rows(seconds: Mapping[str, float]) -> list[dict]:
-    """Steps in their order with bars as long as the longest is to them, and their sum without one."""
+    """Steps in their order with bars as long as the longest is to them, and the sum of several without one."""
     known = {words(name): value for name, value in seconds.items() if number(value) is not None}
     longest = max(known.values(), default=0) or 1
     rows = [{"name": name, "text": f"{t:.2f}", "percent": f"{100 * t / longest:.1f}"} for name, t in known.items()]
-    return [*rows, {"name": "all of it", "text": f"{sum(known.values()):.2f}", "percent": None}] if rows else []
+    total = {"name": "all of it", "text": f"{sum(known.values()):.2f}", "percent": None}
+    return [*rows, total] if len(rows) > 1 else rows
 
 
 def flat(values: Mapping) -> list[tuple[str, object]]:

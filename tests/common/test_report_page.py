@@ -97,6 +97,11 @@ def test_what_metrics_say_is_on_the_page(line):
     assert line in lines_of(FULL)
 
 
+def test_seconds_of_the_registration_alone_are_told_where_no_steps_are():
+    lines = lines_of({"seconds": 2.5})
+    assert "registration 2.50" in lines and not any(line.startswith("all of it") for line in lines)
+
+
 def test_every_signal_that_is_held_against_limits_has_a_name():
     assert {rule.signal for rule in RULES} < set(NAMES)
     assert any(line.startswith("Overlap not known below") for line in lines_of(FULL))
