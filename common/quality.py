@@ -90,7 +90,7 @@ RULES = (
     Rule(
         "overlap",
         -1,
-        "where the images have contrast they overlap with a Dice of {overlap:.2f}, expected at least {limit:.2f}",
+        "where the images have contrast they overlap with a Dice of {overlap:.3f}, expected at least {limit:.3f}",
     ),
     Rule(
         "inside_percent",

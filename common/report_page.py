@@ -178,14 +178,15 @@ def label_rows(metrics: Mapping) -> list[dict]:
 
 def signal_rows(signals: Mapping[str, float | None]) -> list[dict]:
     """A row a signal of the self-check, with what it is held against; those that have no limits have none to show."""
-    worse = {rule.signal: "above" if rule.worse > 0 else "below" for rule in RULES}
+    worse, known = {rule.signal: rule.worse for rule in RULES}, read_limits()
     rows = []
     for key, value in signals.items():
-        limit = read_limits().get(key) if key in worse else None
-        limits = [] if limit is None else [f"{worse[key]} {bound:.4g}" for bound in limit]
-        rows.append(
-            {"name": NAMES.get(key, words(key)), "value": told(value, "not known"), "limits": limits or ["", ""]}
-        )
+        row = {"name": NAMES.get(key, words(key)), "value": told(value, "not known"), "limits": ["", ""], "state": ""}
+        if key in worse and key in known:
+            row["limits"] = [f"{'above' if worse[key] > 0 else 'below'} {bound:.4g}" for bound in known[key]]
+            beyond = [number(value) is not None and worse[key] * (value - bound) > 0 for bound in known[key]]
+            row["state"] = "failed" if beyond[1] else "check" if beyond[0] else ""
+        rows.append(row)
     return rows
 
 

@@ -102,6 +102,13 @@ def test_seconds_of_the_registration_alone_are_told_where_no_steps_are():
     assert "registration 2.50" in lines and not any(line.startswith("all of it") for line in lines)
 
 
+def test_a_signal_beyond_a_limit_is_marked():
+    signals = {"similarity_gain": GAIN.check + 1, "overlap": 0.0, "displacement_percent": 30.0, "starts_mm": 99.0}
+    page = registration_page(view(), {"signals": signals})
+    marked = re.findall(r'<th scope="row">([^<]+)</th><td class="(check|failed)">', page)
+    assert marked == [("Overlap", "failed"), ("Displacement (%)", "check")]
+
+
 def test_every_signal_that_is_held_against_limits_has_a_name():
     assert {rule.signal for rule in RULES} < set(NAMES)
     assert any(line.startswith("Overlap not known below") for line in lines_of(FULL))
