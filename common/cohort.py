@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -30,12 +30,35 @@ from .stopwatch import Stopwatch, now
 from .transform_files import check_orthonormal
 from .volumes import open_volume, spatial_size
 
-__all__ = ["PairEvaluator", "PreparePairs", "SummarizeRegistrations"]
+__all__ = ["FAILURES", "FailedPair", "PairEvaluator", "PreparePairs", "SummarizeRegistrations", "write_failures"]
 
 logger = logging.getLogger(__name__)
 
 STEPS = {LoadImaged: "read", ExtractBraind: "extract", AlignAffined: "align"}  # what else there is prepares the image
 KINDS = {kind.exit_status: kind for kind in (RegInputError, RegEnvError, RegNumericsError)}
+
+FAILURES = "failures.csv"
+
+
+class FailedPair(NamedTuple):
+    """A pair that was not registered, as :data:`FAILURES` has it.
+
+    Attributes:
+        pair: name of the folder that its results would have.
+        fixed: name of the image file.
+        moving: likewise.
+        sentence: why.
+    """
+
+    pair: str
+    fixed: str
+    moving: str
+    sentence: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in a message."""
+        return f"{self.moving} -> {self.fixed}"
 
 
 class PreparePairs:
@@ -55,7 +78,8 @@ class PreparePairs:
 
     def __call__(self, pair: Mapping[str, str]) -> dict:
         """The transformed pair with ``fingerprint`` and ``seconds_by_step``; or ``failed`` with a sentence; or
-        ``finished``."""
+        ``finished``. But for the last it has ``folder``, the name of its results'."""
+        named = {"folder": self.save.folder_of(pair).name}
         try:
             check_datalist([dict(pair)])
             check_fixed_grid(pair["fixed"])
@@ -66,9 +90,9 @@ class PreparePairs:
                 return {"finished": True}
             watch = Stopwatch()
             item = self._transformed(dict(pair), watch)
-            return {**item, "fingerprint": key, "seconds_by_step": watch.seconds}
+            return {**item, **named, "fingerprint": key, "seconds_by_step": watch.seconds}
         except Exception as error:
-            return {**failure(error), "name": f"{Path(pair['moving']).name} -> {Path(pair['fixed']).name}"}
+            return {**failure(error), **named, **{role: Path(pair[role]).name for role in ("fixed", "moving")}}
 
     def _transformed(self, item: dict, watch: Stopwatch) -> dict:
         """What the transform makes of an item, its parts timed."""
@@ -100,33 +124,36 @@ class PairEvaluator(SupervisedEvaluator):
         Raises:
             RegError: of the first failure's kind, if any pair failed.
         """
-        self.failures: list[tuple[str, str, int]] = []
+        self.failures: list[FailedPair] = []
+        self.status = RegInputError.exit_status  # of the first failure
         super().run(global_epoch)
         if not self.failures:
             return
-        kind = KINDS.get(self.failures[0][2], RegInputError)
+        kind = KINDS.get(self.status, RegInputError)
         total = self.state.epoch_length
-        if len(self.failures) == total and len({text for _, text, _ in self.failures}) == 1:
-            raise kind(self.failures[0][1])  # one pair, or settings that suit none
-        listed = " ".join(f"({k}) {name}: {text}" for k, (name, text, _) in enumerate(self.failures, 1))
+        if len(self.failures) == total and len({pair.sentence for pair in self.failures}) == 1:
+            raise kind(self.failures[0].sentence)  # one pair, or settings that suit none
+        listed = " ".join(f"({k}) {pair.name}: {pair.sentence}" for k, pair in enumerate(self.failures, 1))
         raise kind(f"{len(self.failures)} of {total} pairs failed, expected none; the others are done: {listed}")
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict) -> dict:
         if "finished" in batchdata:
             return {}
         if "failed" in batchdata:
-            return self._fail(*(batchdata[key][0] for key in ("name", "failed")), int(batchdata["status"][0]))
+            words = (batchdata[key][0] for key in ("folder", "fixed", "moving", "failed"))
+            return self._fail(FailedPair(*words), int(batchdata["status"][0]))
         try:
             return super()._iteration(engine, batchdata)
         except Exception as error:
             what = failure(error)
-            name = " -> ".join(Path(batchdata[k].meta["filename_or_obj"][0]).name for k in ("moving", "fixed"))
-            return self._fail(name, what["failed"], what["status"])
+            names = (Path(batchdata[role].meta["filename_or_obj"][0]).name for role in ("fixed", "moving"))
+            return self._fail(FailedPair(batchdata["folder"][0], *names, what["failed"]), what["status"])
 
-    def _fail(self, name: str, text: str, status: int) -> dict:
-        self.failures.append((name, text, status))
+    def _fail(self, pair: FailedPair, status: int) -> dict:
+        self.status = self.status if self.failures else status
+        self.failures.append(pair)
         if self.state.epoch_length > 1:  # of a single pair it is what the run ends with
-            logger.error("%s: %s", name, text)
+            logger.error("%s: %s", pair.name, pair.sentence)
         return {}
 
 
@@ -158,8 +185,9 @@ def failure(error: Exception) -> dict:
 class SummarizeRegistrations:
     """Handler that writes ``metrics.csv``, a row a pair and one of means, when all pairs are done.
 
-    What killed runs left beside the results goes then. The column ``seconds`` is the network's time for a pair,
-    reading, resampling, writing and the self-check's further starts left out; pairs finished before have none.
+    Pairs that failed stand in ``failures.csv`` beside it, a row each; without any there is no such file. What killed
+    runs left beside the results goes then. The column ``seconds`` is the network's time for a pair, reading,
+    resampling, writing and the self-check's further starts left out; pairs finished before have none.
 
     Args:
         save: the :class:`common.outputs.SaveRegistrationd` that saw the pairs, one a batch.
@@ -183,10 +211,13 @@ class SummarizeRegistrations:
         self.save.starts_seconds, self.save.seconds = spent, now() - self.started - spent
 
     def __call__(self, engine: Engine) -> None:
-        """Write the table and log its means."""
+        """Write the tables and log the means."""
         rows, folder = self.save.rows, self.save.output_dir
         remove_leftovers(folder.parent if self.save.own_folder else folder)
-        if not rows or self.save.own_folder:  # one pair's own folder holds its own scores
+        if self.save.own_folder:  # one pair's own folder holds its own scores
+            return
+        write_failures(getattr(engine, "failures", ()), folder / FAILURES)
+        if not rows:
             return
         columns = list(dict.fromkeys(key for row in rows for key in row))
         numbers = [key for key in columns if key not in ("fixed", "moving", "verdict", "reasons")]
@@ -204,6 +235,26 @@ class SummarizeRegistrations:
         told = [f"{states[state]} {state}" for state in STATES if states[state]]
         summary = ", ".join([*told, *(f"{key} {value:.4g}" for key, value in means.items())])
         logger.info("%d pairs: %s; each pair's values are in %s.", len(rows), summary, path)
+
+
+def write_failures(failures: Sequence[FailedPair], path: Path) -> None:
+    """Replace the table of the pairs that failed, or take it away where none did.
+
+    One that cannot be written is told in a warning: the run ends with the failures' own sentences.
+    """
+
+    def write(target: Path) -> None:
+        with target.open("w", newline="", encoding="utf-8", errors="replace") as file:
+            table = csv.writer(file)
+            table.writerows([FailedPair._fields, *failures])
+
+    try:
+        if failures:
+            save_atomically(write, path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s", first_line(error))
 
 
 def mean_of(values: Iterable[float | None]) -> float:

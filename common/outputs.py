@@ -24,7 +24,7 @@ from .nifti_files import save_nifti
 from .points import Points, read_points, write_points
 from .preflight import label_values
 from .quality import self_check
-from .registration import Fields, Grid, Images, fields_of, jacobian, scores_of
+from .registration import Fields, Grid, Images, fields_of, jacobian, landmark_scores, scores_of
 from .report import registration_caption, registration_figure, save_figure
 from .report_files import write_report
 from .stopwatch import Stopwatch
@@ -276,7 +276,7 @@ class SaveRegistrationd(Transform):
             return warp_label_linear(label, voxel_offset(fields.total, fields.fixed.affine, affine))
         return exactly(lambda labels: warp_mm(labels, affine, fields.total, fields.fixed.affine, mode="nearest"), label)
 
-    def _points(self, path: Path, fields: Fields, paths: Mapping[str, Path]) -> dict[str, float]:
+    def _points(self, path: Path, fields: Fields, paths: Mapping[str, Path]) -> dict:
         """Write where the fixed points lie in the moving world; with the moving points, the error before and after."""
         points = read_points(paths["fixed_points"], self.points_space)
         moved = transform_points(points.mm, fields.total, fields.fixed.affine)
@@ -286,8 +286,7 @@ class SaveRegistrationd(Transform):
         partners = matching(read_points(paths["moving_points"], self.points_space), points, paths)
         start = np.eye(len(fields.fixed.size) + 1) if fields.initial is None else fields.initial
         before = points.mm @ start[:-1, :-1].T + start[:-1, -1]
-        errors = {"tre_mm_before": before, "tre_mm": moved}
-        return {key: float(np.linalg.norm(found - partners, axis=1).mean()) for key, found in errors.items()}
+        return landmark_scores(*(np.linalg.norm(found - partners, axis=1) for found in (before, moved)))
 
 
 def write_error(path: Path, data: Mapping, grid: Grid, fixed: Path) -> dict[str, float]:

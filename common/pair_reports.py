@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .errors import first_line
 from .files import whole_folder
-from .metrics import tre_mm, warp_label
+from .metrics import landmark_errors_mm, warp_label
 from .naming import Names, unique_names
-from .registration import Images, pair_scores
+from .registration import Images, landmark_scores, pair_scores
 from .report_data import PairView
 from .report_files import write_view
 from .report_page import save_page
@@ -196,8 +196,8 @@ class WriteReports:
         scores = pair_scores(ddf, images, labels_in(images, self.header), view.spacing_mm)
         if "fixed_keypoints" in pair and "moving_keypoints" in pair:
             points = (pair["fixed_keypoints"], pair["moving_keypoints"], view.spacing_mm)
-            fields = {"tre_mm_before": torch.zeros_like(ddf), "tre_mm": ddf}
-            scores |= {key: float(tre_mm(field, *points)) for key, field in fields.items()}
+            fields = (torch.zeros_like(ddf), ddf)
+            scores |= landmark_scores(*(landmark_errors_mm(field, *points)[0].cpu() for field in fields))
         metrics = self.pairs[index] | scores | {"settings": self.about}
         save_pair(folder, view, metrics, names_of(self.header))
 

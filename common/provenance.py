@@ -10,7 +10,7 @@ import torch
 
 from . import __version__
 
-__all__ = ["settings_of"]
+__all__ = ["settings_of", "versions"]
 
 
 def settings_of(bundle_root: str, **chosen: object) -> dict:
@@ -26,16 +26,20 @@ def settings_of(bundle_root: str, **chosen: object) -> dict:
     """
     metadata = json.loads(Path(bundle_root, "configs", "metadata.json").read_text())
     package = next(Path(bundle_root).glob("*_bundle"), Path(bundle_root).resolve()).name
-    versions = {
+    told = {name: plain(value) for name, value in chosen.items()}
+    bundle = {"bundle": package.removesuffix("_bundle"), "bundle_version": metadata["version"]}
+    return {**bundle, **told, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Of the software of this process."""
+    return {
         "common": __version__,
         "torch": torch.__version__,
         "monai": monai.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-    told = {name: plain(value) for name, value in chosen.items()}
-    bundle = {"bundle": package.removesuffix("_bundle"), "bundle_version": metadata["version"]}
-    return {**bundle, **told, "versions": versions}
 
 
 def plain(value: object) -> object:

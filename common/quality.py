@@ -1,11 +1,12 @@
 """Whether a registration worked: ``ok``, ``check`` or ``failed``, with the reasons in a person's words.
 
 Each of :data:`RULES` holds one signal against two limits. The limits stand in ``quality_limits.json``, which names the
-measurement and the rule that they were chosen by; what they catch and what they miss is in ``docs/quality.md`` of the
-repository. A verdict says where to look; it is no proof, and no medical statement.
+measurement and the rule that some were chosen by, and why the others are plausible; what they catch and what they miss
+is in ``docs/quality.md`` of the repository. A verdict says where to look; it is no proof, and no medical statement.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -89,7 +90,7 @@ RULES = (
     Rule(
         "overlap",
         -1,
-        "where the images have contrast they overlap with a Dice of {overlap:.2f}, expected at least {limit:.2f}",
+        "where the images have contrast they overlap with a Dice of {overlap:.3f}, expected at least {limit:.3f}",
     ),
     Rule(
         "inside_percent",
@@ -173,11 +174,16 @@ def reason_of(rule: Rule, signals: Signals, limit: Limit | None) -> tuple[int, f
         return None
     state = "failed" if rule.worse * (value - limit.failed) > 0 else "check"
     beyond = abs(value - limit.check) / (abs(limit.failed - limit.check) or 1.0)
-    return STATES.index(state), beyond, rule.sentence.format(limit=limit.check, **signals)
+    return STATES.index(state), beyond, spaced(rule.sentence.format(limit=limit.check, **signals))
+
+
+def spaced(sentence: str) -> str:
+    """A sentence with a space between a number and its percent sign, which Python's format leaves out."""
+    return re.sub(r"(?<=\d)%", " %", sentence)
 
 
 @cache
 def read_limits(path: Path = LIMITS_FILE) -> dict[str, Limit]:
     """The limits of a file by signal."""
     content = json.loads(path.read_text())
-    return {name: Limit(**limit) for name, limit in content["limits"].items()}
+    return {name: Limit(limit["check"], limit["failed"]) for name, limit in content["limits"].items()}

@@ -18,7 +18,7 @@ from .lncc import lncc
 from .quality_view import View
 from .spatial import jacobian_determinant
 
-__all__ = ["signals_of"]
+__all__ = ["NAMES", "signals_of"]
 
 WINDOW = 5  # voxels of the view
 NOISE = 0.02  # of the gray window; fainter contrast is not looked at
@@ -28,6 +28,25 @@ APART = 0.95  # quantile of the disagreement between starts
 DET_FLOOR, DET_CEILING = 1e-3, 1e3  # of determinants before the logarithm
 
 Signals = dict[str, float | None]
+
+NAMES = {
+    "similarity_before": "Similarity before",
+    "similarity": "Similarity",
+    "similarity_gain": "Similarity gain",
+    "overlap": "Overlap",
+    "inside_percent": "Inside (%)",
+    "displacement_mm": "Displacement (mm)",
+    "displacement_percent": "Displacement (%)",
+    "volume_factor": "Volume factor",
+    "folded_percent": "Folds (%)",
+    "inverse_percent": "Inverse misses (%)",
+    "starts_mm": "Starts apart (mm)",
+    "starts_percent": "Starts apart (%)",
+    "initial_factor": "Initial volume factor",
+    "dice_change": "Dice change",
+    "finite_percent": "Finite (%)",
+}
+"""Signals as people read them, units included."""
 
 
 @torch.no_grad()

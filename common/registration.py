@@ -14,7 +14,7 @@ from .inverse import invert_mm
 from .metrics import dice, folds, hd95_mm, ndv, sdlogj
 from .spatial import jacobian_determinant
 
-__all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "pair_scores", "scores_of"]
+__all__ = ["Fields", "Grid", "Images", "fields_of", "jacobian", "landmark_scores", "pair_scores", "scores_of"]
 
 RESIDUAL_MM = 0.05  # that an inverse may leave: a twentieth of a usual voxel
 
@@ -176,6 +176,23 @@ def label_scores(
 def surface_distance(spacing_mm: Sequence[float], label: Tensor, fixed: Tensor, labels: Sequence[int], moving: Tensor):
     """HD95 in mm, (1, L), called as Dice is."""
     return hd95_mm(label, fixed, labels, spacing_mm, moving)
+
+
+def landmark_scores(before_mm: np.ndarray | Tensor, after_mm: np.ndarray | Tensor) -> dict[str, float | dict]:
+    """Mean TRE before and after, and median, 95th percentile and largest value; NaN, and none, without landmarks.
+
+    Args:
+        before_mm: (K,) distances from their partners, through the initial alignment alone.
+        after_mm: likewise through the whole map.
+    """
+    scores = {}
+    for when, errors in (("_before", before_mm), ("", after_mm)):
+        errors = np.asarray(errors, dtype=float)
+        scores[f"tre_mm{when}"] = float(errors.mean()) if len(errors) else float("nan")
+        if len(errors):
+            found = {"p50": np.quantile(errors, 0.5), "p95": np.quantile(errors, 0.95), "max": errors.max()}
+            scores[f"tre_mm_quantiles{when}"] = {name: float(value) for name, value in found.items()}
+    return scores
 
 
 def inverse_scores(residual_mm: Tensor) -> dict[str, float | None]:

@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from .files import save_atomically
 from .planes import Plane, display_planes
+from .quality import RULES, read_limits
+from .quality_signals import NAMES
 from .report_data import PairView, page_data
 
 __all__ = ["registration_page", "save_page"]
@@ -97,8 +99,9 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
         verdicts=VERDICTS,
         reasons=metrics.get("reasons") or (),
         tiles=tiles(metrics),
-        signals=[(words(key), told(value, "not known")) for key, value in (metrics.get("signals") or {}).items()],
-        seconds=step_rows(metrics.get("seconds_by_step") or {}),
+        signals=signal_rows(metrics.get("signals") or {}),
+        landmarks=landmark_rows(metrics),
+        seconds=step_rows(metrics.get("seconds_by_step") or {"registration": metrics.get("seconds")}),
         settings=[(words(key), told(value)) for key, value in flat(metrics.get("settings") or {})],
         labels=labels,
         label_heads=("Label", "Dice before", "Dice", "HD95 before, mm", "HD95, mm"),
@@ -173,12 +176,38 @@ def label_rows(metrics: Mapping) -> list[dict]:
     return rows
 
 
+def signal_rows(signals: Mapping[str, float | None]) -> list[dict]:
+    """A row a signal of the self-check, with what it is held against; those that have no limits have none to show."""
+    worse, known = {rule.signal: rule.worse for rule in RULES}, read_limits()
+    rows = []
+    for key, value in signals.items():
+        row = {"name": NAMES.get(key, words(key)), "value": told(value, "not known"), "limits": ["", ""], "state": ""}
+        if key in worse and key in known:
+            row["limits"] = [f"{'above' if worse[key] > 0 else 'below'} {bound:.4g}" for bound in known[key]]
+            beyond = [number(value) is not None and worse[key] * (value - bound) > 0 for bound in known[key]]
+            row["state"] = "failed" if beyond[1] else "check" if beyond[0] else ""
+        rows.append(row)
+    return rows
+
+
+def landmark_rows(metrics: Mapping) -> list[dict]:
+    """How far landmarks are from their partners, before where it is known, and after: mean and quantiles."""
+    rows = []
+    for name, when in (("before", "_before"), ("after", "")):
+        values = {"mean": metrics.get(f"tre_mm{when}"), **(metrics.get(f"tre_mm_quantiles{when}") or {})}
+        known = [number(values.get(key)) for key in ("mean", "p50", "p95", "max")]
+        if None not in known:
+            rows.append({"name": name, "cells": [f"{value:.2f}" for value in known]})
+    return rows
+
+
 def step_rows(seconds: Mapping[str, float]) -> list[dict]:
-    """Steps in their order with bars as long as the longest is to them, and their sum without one."""
+    """Steps in their order with bars as long as the longest is to them, and the sum of several without one."""
     known = {words(name): value for name, value in seconds.items() if number(value) is not None}
     longest = max(known.values(), default=0) or 1
     rows = [{"name": name, "text": f"{t:.2f}", "percent": f"{100 * t / longest:.1f}"} for name, t in known.items()]
-    return [*rows, {"name": "all of it", "text": f"{sum(known.values()):.2f}", "percent": None}] if rows else []
+    total = {"name": "all of it", "text": f"{sum(known.values()):.2f}", "percent": None}
+    return [*rows, total] if len(rows) > 1 else rows
 
 
 def flat(values: Mapping) -> list[tuple[str, object]]:

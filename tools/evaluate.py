@@ -161,7 +161,7 @@ def score_all(
                 start = {"method": name, "pair": pair.name}
                 labels[name] += [{**start, **row} for row in found.labels]
                 rows[name].append({**start, "fixed": pair.fixed.name, "moving": pair.moving.name, **found.pair})
-                pages.offer(name, pair, prediction, truth, found)
+                pages.offer(name, method, pair, prediction, truth, found)
                 if submissions:
                     path = fields / name / submissions[pair.name]
                     write_voxel_displacement(path, prediction.offset, pair.fixed_grid.affine)

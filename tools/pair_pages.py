@@ -1,4 +1,8 @@
-"""The pages of an evaluation's worst pairs: ``reports/<method>/<pair>/`` with a report, a thumbnail and its scores."""
+"""The pages of an evaluation's worst pairs: ``reports/<method>/<pair>/`` with a report, a thumbnail and its scores.
+
+What a registration said of itself stands in them too: its verdict, seconds, settings and versions. Of a field that came
+without, the self-check looks at what there is.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,17 +10,26 @@ from pathlib import Path
 
 import nibabel as nib
 
-from common.geometry import resample_mm
-from common.metrics import tre_mm, warp_label
+from common.geometry import ddf_to_mm, resample_mm
+from common.metrics import landmark_errors_mm, warp_label
+from common.outputs import read_row
 from common.pair_reports import WorstPairs, save_pair, view_in
 from common.preflight import check_image
-from common.registration import Images, pair_scores
+from common.provenance import versions
+from common.quality import signals_of, verdict
+from common.quality_view import coarse_view
+from common.registration import Fields, Images, landmark_scores, pair_scores
+from common.registration import Grid as RegistrationGrid
 from common.spatial import warp
 
 from .pair_scores import PairScores, Truth, as_batch
-from .predictions import Identity, Pair, Prediction
+from .predictions import FIELD, Folder, Identity, Pair, Prediction, Predictions
 
 __all__ = ["PairPages"]
+
+METRICS = "metrics.json"
+SAID = {"verdict": str, "reasons": list, "signals": dict, "seconds_by_step": dict, "settings": dict}
+"""What a registration says of itself, and as what."""
 
 
 class PairPages:
@@ -37,7 +50,9 @@ class PairPages:
         self.names = {str(value): name for value, name in names.items()}
         self.labels = labels
 
-    def offer(self, method: str, pair: Pair, prediction: Prediction, truth: Truth, found: PairScores) -> None:
+    def offer(
+        self, method: str, source: Predictions, pair: Pair, prediction: Prediction, truth: Truth, found: PairScores
+    ) -> None:
         """Write the pages of a scored prediction if it is among the worst of its method so far."""
 
         def write(folder: Path) -> None:
@@ -47,10 +62,48 @@ class PairPages:
             labels = self.labels if images.fixed_label is not None else ()
             scores = pair_scores(ddf, images, labels, grid.spacing_mm) | landmarks(pair, prediction, truth)
             names = {"fixed": pair.fixed.name, "moving": pair.moving.name}
-            metrics = {**names, **scores, "settings": {"method": method}}
+            own = said_by(source, pair)
+            if "verdict" not in own and not isinstance(source, Identity):
+                own = checked(pair, prediction, images, scores) | own
+            own |= {} if math.isnan(found.pair["seconds"]) else {"seconds": found.pair["seconds"]}
+            metrics = {**names, **scores, **own, "settings": settings_of(method, own.get("settings"))}
             save_pair(folder, view_in(images, ddf, header), metrics, self.names)
 
         self.worst[method].offer(pair.name, badness(found.pair), write)
+
+
+def said_by(source: Predictions, pair: Pair) -> dict[str, object]:
+    """What the registration behind a prediction said of itself in the `metrics.json` beside its field, if it did."""
+    field = source.file(pair) if isinstance(source, Folder) else None
+    if field is None or field.name != FIELD:
+        return {}
+    content = read_row(field.with_name(METRICS))
+    same = content.get("fixed") == pair.fixed.name and content.get("moving") == pair.moving.name
+    return {key: content[key] for key in SAID if same and isinstance(content.get(key), SAID[key])}
+
+
+def settings_of(method: str, own: Mapping | None) -> dict[str, object]:
+    """The method's name, the settings of its registration, and versions: its own, else those of this evaluation."""
+    if own and isinstance(own.get("versions"), Mapping):
+        return {"method": method, **own, "versions_of": "the registration"}
+    return {"method": method, **(own or {}), "versions_of": "the evaluation", "versions": versions()}
+
+
+def checked(pair: Pair, prediction: Prediction, images: Images, scores: Mapping) -> dict[str, object]:
+    """The self-check of a field that came alone: no inverse, no other starts, no initial alignment apart from it.
+
+    How far anatomy moved after the initial alignment is known only where the images' headers are that alignment: where
+    both lie on one grid, as prepared data do.
+    """
+    fixed, moving = (RegistrationGrid(*grid) for grid in (pair.fixed_grid, pair.moving_grid))
+    ddf = prediction.ddf.float()
+    total = ddf_to_mm(ddf, fixed.affine)
+    view = coarse_view(Fields(total, total, None, None, None, fixed, moving), images, ddf[0], fixed.affine)
+    signals = signals_of(view, scores)
+    if pair.moving_grid.affine is not pair.fixed_grid.affine:
+        signals |= dict.fromkeys(("displacement_mm", "displacement_percent"))
+    found = verdict(signals)
+    return {"verdict": found.state, "reasons": list(found.reasons), "signals": signals}
 
 
 def badness(scores: Mapping[str, float]) -> float:
@@ -77,10 +130,10 @@ def images_of(pair: Pair, prediction: Prediction, truth: Truth) -> Images:
     )
 
 
-def landmarks(pair: Pair, prediction: Prediction, truth: Truth) -> dict[str, float]:
+def landmarks(pair: Pair, prediction: Prediction, truth: Truth) -> dict:
     """TRE in mm before and after, where there are landmarks."""
     if truth.fixed_keypoints is None or truth.moving_keypoints is None:
         return {}
     points = (truth.fixed_keypoints, truth.moving_keypoints, pair.moving_grid.spacing_mm)
-    offsets = {"tre_mm_before": Identity().read(pair).offset, "tre_mm": prediction.offset}
-    return {key: float(tre_mm(offset, *points)) for key, offset in offsets.items()}
+    offsets = (Identity().read(pair).offset, prediction.offset)
+    return landmark_scores(*(landmark_errors_mm(offset, *points)[0] for offset in offsets))

@@ -21,7 +21,7 @@ from common.transform_files import read_displacement
 
 from .learn2reg import check_shape, displacement_stem, read_voxel_displacement
 
-__all__ = ["Folder", "Grid", "Identity", "Pair", "Prediction", "Predictions"]
+__all__ = ["FIELD", "Folder", "Grid", "Identity", "Pair", "Prediction", "Predictions"]
 
 FIELD = "displacement.nii.gz"  # what inference writes into <fixed>__<moving>/
 TIMES = "metrics.csv"  # what inference writes beside those folders; its column `seconds` is read

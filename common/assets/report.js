@@ -155,7 +155,10 @@ function drawLegend(section) {
 
 function drawJoint(canvas, other) {
   const counts = new Uint32Array(BINS * BINS), first = volumes.fixed.voxels, second = volumes[other].voxels;
-  for (let k = 0; k < first.length; k++) counts[((255 - second[k]) >> 2) * BINS + (first[k] >> 2)]++;
+  for (let k = 0; k < first.length; k++) {
+    const [right, up] = [first[k] >> 2, second[k] >> 2];
+    if (right > 0 && up > 0) counts[(BINS - 1 - up) * BINS + right]++; // background would outshine all else
+  }
   const scale = 255 / Math.log1p(counts.reduce((most, n) => Math.max(most, n), 1));
   const bitmapCanvas = coloredBitmap(BINS, BINS, "displacement", (r, c) => Math.log1p(counts[r * BINS + c]) * scale);
   canvas.getContext("2d").drawImage(bitmapCanvas, 0, 0);

@@ -75,12 +75,45 @@ def test_a_pair_that_fails_is_told_at_the_end_and_the_others_are_done(pairs, tmp
     text = str(caught.value)
     assert text.startswith("2 of 3 pairs failed") and "moving1.nii.gz" in text and "the loss is nan" in text
     assert "\n" not in text and len(network._asked) == 2
-    assert {path.name for path in out.iterdir()} == {"fixed0__moving0", "metrics.csv"}
+    assert {path.name for path in out.iterdir()} == {"fixed0__moving0", "metrics.csv", "failures.csv"}
+
+
+def failed(folder: Path) -> list[dict[str, str]]:
+    """The rows of the table of failures."""
+    with (folder / "failures.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_pairs_that_fail_stand_in_a_table_until_they_succeed(pairs, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(RegInputError):
+        run(pairs, out, Shift())
+    refused, lost = failed(out)
+    assert (refused["pair"], refused["fixed"], refused["moving"]) == (
+        "fixed1__moving1",
+        "fixed1.nii.gz",
+        "moving1.nii.gz",
+    )
+    assert "moving1.nii.gz" in refused["sentence"] and lost["sentence"].startswith("the loss is nan")
+    shutil.copy(pairs[0]["moving"], pairs[1]["moving"])
+    with pytest.raises(RegNumericsError):
+        run(pairs, out, Shift())
+    assert [row["pair"] for row in failed(out)] == ["fixed2__moving2"]
+    run(pairs[:2], out, Shift())
+    assert not (out / "failures.csv").exists()
+
+
+def test_a_table_of_failures_that_cannot_be_written_hides_no_sentence(pairs, tmp_path, caplog):
+    out = tmp_path / "out"
+    (out / "failures.csv").mkdir(parents=True)
+    with pytest.raises(RegInputError, match="2 of 3 pairs failed"):
+        run(pairs, out, Shift())
+    assert "failures.csv could not be written" in caplog.text
 
 
 def test_a_pair_alone_fails_with_its_own_error(pairs, tmp_path):
     with pytest.raises(RegNumericsError, match=r"^the loss is nan"):
-        run(pairs[2:], tmp_path / "out", Shift())
+        run(pairs[2:], tmp_path / "out", Shift(), own_folder=True)
     assert not (tmp_path / "out").exists()
 
 

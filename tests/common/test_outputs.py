@@ -215,6 +215,8 @@ def test_points_go_where_the_anatomy_went(pair, tmp_path):
     np.testing.assert_allclose(found, lps + shift, atol=0.01)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["tre_mm_before"] == pytest.approx(29**0.5) and metrics["tre_mm"] < 0.01
+    assert metrics["tre_mm_quantiles_before"] == pytest.approx(dict.fromkeys(("p50", "p95", "max"), 29**0.5))
+    assert max(metrics["tre_mm_quantiles"].values()) < 0.01
 
 
 def test_further_images_take_the_same_way(pair, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_a_reason_says_what_was_found_and_what_was_expected_with_units():
         "from another start 5 % of the anatomy ends 7.2 mm or more elsewhere, 5.0 % of its diameter, expected at most "
         "4.0 %"
     )
+
+
+def test_numbers_and_percent_signs_have_a_space_between():
+    values = dict.fromkeys(SIGNALS, 0.171) | {"folded_percent": 7.0, "volume_factor": 20.0, "starts_percent": 40.0}
+    reasons = verdict(values | {"displacement_percent": 50.0, "inverse_percent": 20.0, "dice_change": -0.2}).reasons
+    assert len(reasons) > 8 and any("17 %" in reason for reason in reasons)
+    assert not any(re.search(r"\d%", reason) for reason in reasons)
 
 
 def test_what_was_not_measured_is_no_reason():

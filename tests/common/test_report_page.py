@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from common.phantom import phantom_subject
+from common.quality import RULES, read_limits
+from common.quality_signals import NAMES
 from common.report_data import PairView
 from common.report_page import registration_page, save_page
 
 SIZE = (8, 9, 10)
+GAIN = read_limits()["similarity_gain"]
 FULL = {
     "fixed": "a.nii.gz",
     "moving": "b.nii.gz",
@@ -25,12 +28,14 @@ FULL = {
     "hd95_mm_per_label": {"2": 2.345},
     "tre_mm_before": 6.1,
     "tre_mm": 1.23,
+    "tre_mm_quantiles_before": {"p50": 5.0, "p95": 12.0, "max": 13.456},
+    "tre_mm_quantiles": {"p50": 1.0, "p95": 3.0, "max": 4.5},
     "sdlogj": 0.1,
     "folded_percent": 0.0,
     "inverse_residual_mm": 0.02,
     "verdict": "check",
     "reasons": ["the images are less alike than before."],
-    "signals": {"similarity_gain": -0.25, "overlap": None},
+    "signals": {"similarity_gain": -0.25, "overlap": None, "displacement_percent": 12.0, "starts_mm": 2.0},
     "seconds_by_step": {"read": 1.0, "network": 3.0},
     "settings": {"bundle": "svf", "affine": "auto", "mask": None, "versions": {"torch": "2.13.0"}},
     "label_names": {"2": "left putamen"},
@@ -74,8 +79,13 @@ def lines_of(metrics: dict) -> list[str]:
         "check Look at this registration before you use it.",
         "the images are less alike than before.",
         "2 left putamen 0.300 0.800 2.35",  # no HD95 before
-        "similarity gain -0.25",
-        "overlap not known",
+        "Signal Value Check Failed",
+        f"Similarity gain -0.25 below {GAIN.check:.4g} below {GAIN.failed:.4g}",
+        "Displacement (%) 12 above 20 above 40",
+        "Starts apart (mm) 2",  # nothing is held against it
+        "TRE, mm mean median 95 % below largest",
+        "before 6.10 5.00 12.00 13.46",
+        "after 1.23 1.00 3.00 4.50",
         "read 1.00",
         "all of it 4.00",
         "bundle svf",
@@ -87,12 +97,29 @@ def test_what_metrics_say_is_on_the_page(line):
     assert line in lines_of(FULL)
 
 
+def test_seconds_of_the_registration_alone_are_told_where_no_steps_are():
+    lines = lines_of({"seconds": 2.5})
+    assert "registration 2.50" in lines and not any(line.startswith("all of it") for line in lines)
+
+
+def test_a_signal_beyond_a_limit_is_marked():
+    signals = {"similarity_gain": GAIN.check + 1, "overlap": 0.0, "displacement_percent": 30.0, "starts_mm": 99.0}
+    page = registration_page(view(), {"signals": signals})
+    marked = re.findall(r'<th scope="row">([^<]+)</th><td class="(check|failed)">', page)
+    assert marked == [("Overlap", "failed"), ("Displacement (%)", "check")]
+
+
+def test_every_signal_that_is_held_against_limits_has_a_name():
+    assert {rule.signal for rule in RULES} < set(NAMES)
+    assert any(line.startswith("Overlap not known below") for line in lines_of(FULL))
+
+
 @pytest.mark.parametrize("text", ["Dice 0.400 → 0.812", "HD95 7.00 → 2.35 mm", "TRE 6.10 → 1.23 mm", "Folds 0.0000 %"])
 def test_scores_are_told_before_and_after(text):
     assert any(line.startswith(text) for line in lines_of(FULL))
 
 
-@pytest.mark.parametrize("text", ["Signals", "Seconds", "Settings", "Labels", "Dice 0", "check", "TRE"])
+@pytest.mark.parametrize("text", ["Signal", "Landmarks", "Seconds", "Settings", "Labels", "Dice 0", "check", "TRE"])
 def test_what_is_not_known_is_not_on_the_page(text):
     bare = {"fixed": "a.nii.gz", "moving": "b.nii.gz", "verdict": None, "signals": {}, "dice": None}
     lines = lines_of(bare)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import RegEnvError
+from common.quality import verdict
 
 from ..report.index import write_index
 from ..repository import commit
@@ -26,14 +27,12 @@ __all__ = ["PROGRAMS", "benchmark_index", "make_up_pairs"]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PICTURES = 32  # thumbnails that differ
 LABELS = 35
-REASONS = {
-    "ok": (),
-    "check": ("The warped image is hardly more similar to the fixed one than before: is it the same organ?",),
-    "failed": (
-        "2.1 % of the voxels fold, expected less than 0.5 %: smooth more.",
-        "The way there and back ends 8.4 mm beside the start, expected less than 2 mm.",
-    ),
+SIGNALS = {
+    "ok": {},
+    "check": {"similarity_gain": 0.02},
+    "failed": {"folded_percent": 7.1, "starts_percent": 8.4, "starts_mm": 15.0},
 }
+REASONS = {name: verdict(signals).reasons for name, signals in SIGNALS.items()}
 OPEN_MS = """() => new Promise((resolve) => {
   const look = () => {
     const drawn = performance.getEntriesByName('drawn')[0];
@@ -151,8 +150,8 @@ def make_up_pairs(root: Path, count: int, seed: int = 0) -> None:
 
 def made_up(k: int, random: np.random.Generator) -> dict:
     """The content of a `metrics.json`."""
-    verdict = str(random.choice(["ok", "check", "failed"], p=[0.9, 0.07, 0.03]))
-    loss = {"ok": 0.0, "check": 0.1, "failed": 0.3}[verdict]
+    state = str(random.choice(["ok", "check", "failed"], p=[0.9, 0.07, 0.03]))
+    loss = {"ok": 0.0, "check": 0.1, "failed": 0.3}[state]
     before = float(random.normal(0.52, 0.04))
     after = float(np.clip(random.normal(0.79 - loss, 0.03), 0, 1))
     return {
@@ -171,8 +170,8 @@ def made_up(k: int, random: np.random.Generator) -> dict:
         "inverse_residual_mm": float(random.exponential(0.03 + loss)),
         "inverse_residual_over_percent": float(random.exponential(0.1 + loss)),
         "seconds": float(random.normal(9, 0.6)),
-        "verdict": verdict,
-        "reasons": list(REASONS[verdict]),
+        "verdict": state,
+        "reasons": list(REASONS[state]),
         "signals": {
             "similarity_before": float(random.normal(0.3, 0.04)),
             "similarity": float(random.normal(0.6 - loss, 0.04)),

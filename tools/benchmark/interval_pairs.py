@@ -194,7 +194,7 @@ def regions_of(answer: Answer) -> dict[str, np.ndarray]:
     """Where coverage is told, bool (*S) by name, by the labels of the fixed subject and the known displacement.
 
     ``body`` is all of the head; of its labels ``edges`` is what touches another one, ``inside`` the rest, and ``flat``
-    what is two voxels or more inside; ``outside`` is empty space.
+    what is three voxels or more from an edge; ``outside`` is empty space.
     """
     label, fixed = answer.label[0, 0].numpy(), answer.image[0, 1].numpy()
     edge = edges(label)

@@ -1,13 +1,14 @@
-"""The limits of the self-check, chosen by the calibration half of ``regbundles benchmark quality``.
+"""The limits of the self-check: some by what is plausible, the others by ``regbundles benchmark quality``.
 
-Every signal's limit lets through the same share of good registrations, the largest at which no more than one in twenty
-of them is flagged by any signal. Bad registrations have no say, so that the limits suit no kind of failure in
-particular.
+The others are chosen by the calibration half of its csv. Every such limit lets through the same share of good
+registrations, the largest at which no more than one in twenty of them is flagged by any signal. Bad registrations have
+no say, so that the limits suit no kind of failure in particular.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,19 +26,34 @@ SHARES = np.linspace(FALSE_ALARMS, 0, 101)  # of good values beyond a signal's l
 BEYOND = 0.5  # of the way from the median to the worst good value
 DIGITS = 3  # significant ones of a limit
 RULE = (
-    "check: of the good registrations of the calibration half, the same share lies beyond the limit of every signal, "
-    f"the largest share at which at most {FALSE_ALARMS:.0%} of them are flagged in all. failed: farther out than the "
-    f"worst of them by {BEYOND:.0%} of its distance from their median."
+    'Limits by "csv": check: of the good registrations of the calibration half, the same share lies beyond each of '
+    f"them, the largest share at which at most {100 * FALSE_ALARMS:.0f} % are flagged by any limit, those by "
+    f"plausibility among them. failed: farther out than the worst good one by {100 * BEYOND:.0f} % of its distance "
+    "from their median. "
+    'Limits by "plausibility" do not look at the csv.'
 )
+
+
+class Plausible(NamedTuple):
+    """A limit by what is plausible, and why it is there."""
+
+    limit: Limit
+    why: str
+
+
 FIXED = {
-    "finite_percent": Limit(100.0, 100.0),
-    "dice_change": Limit(0.0, -0.1),  # labels that are there are the truth
-    "folded_percent": Limit(0.5, 5.0),  # the calibration's good fields do not fold; those of many a network do a little
-    "inverse_percent": Limit(1.0, 10.0),  # likewise
-    "initial_factor": Limit(1.8, 4.0),  # adults' brains differ by 1.6 times
-    "displacement_percent": Limit(20.0, 40.0),  # a breath moves a liver by 30 mm, a sixth of it
-    "volume_factor": Limit(4.0, 10.0),  # networks bend more than svf, and still raise the overlap
-    "inside_percent": Limit(90.0, 75.0),  # what a scan leaves out is no matter of statistics
+    "finite_percent": Plausible(Limit(100.0, 100.0), "a displacement that is no number is of no use"),
+    "dice_change": Plausible(Limit(0.0, -0.1), "labels that are there are the truth"),
+    "folded_percent": Plausible(
+        Limit(0.5, 5.0), "the good fields of the csv do not fold; those of many a network do a little"
+    ),
+    "inverse_percent": Plausible(
+        Limit(1.0, 10.0), "the good fields of the csv have an inverse; those of many a network miss a little of it"
+    ),
+    "initial_factor": Plausible(Limit(1.8, 4.0), "adults' brains differ by 1.6 times"),
+    "displacement_percent": Plausible(Limit(20.0, 40.0), "a breath moves a liver by 30 mm, a sixth of it"),
+    "volume_factor": Plausible(Limit(4.0, 10.0), "networks bend more than svf, and still raise the overlap"),
+    "inside_percent": Plausible(Limit(90.0, 75.0), "what a scan leaves out is no matter of statistics"),
 }
 """Limits by what is plausible: few organs and methods say little of how far others move and bend."""
 
@@ -51,9 +67,15 @@ def write_limits(pairs: Path, path: Path) -> Path:
         RegInputError: if the csv has no good registration of the calibration half.
     """
     limits = choose_limits(read(pairs))
-    content = {"from": pairs.name, "rule": RULE, "limits": {name: limit._asdict() for name, limit in limits.items()}}
+    told = {name: {**limit._asdict(), **origin_of(name)} for name, limit in limits.items()}
+    content = {"from": pairs.name, "rule": RULE, "limits": told}
     save_atomically(lambda target: target.write_text(json.dumps(content, indent=4) + "\n"), path)
     return path
+
+
+def origin_of(signal: str) -> dict[str, str]:
+    """By what a signal's limit was chosen, "csv" or "plausibility", and why."""
+    return {"by": "plausibility", "why": FIXED[signal].why} if signal in FIXED else {"by": "csv"}
 
 
 def choose_limits(rows: Sequence[Row]) -> dict[str, Limit]:
@@ -88,8 +110,11 @@ def limits_at(share: float, good: Sequence[Mapping[str, float | None]]) -> dict[
     """The limits beyond which a share of the good values of each signal lies."""
     found = {}
     for rule in RULES:
+        if rule.signal in FIXED:
+            found[rule.signal] = FIXED[rule.signal].limit
+            continue
         values = [signals[rule.signal] for signals in good if signals.get(rule.signal) is not None]
-        found[rule.signal] = FIXED.get(rule.signal) or limit_of(rule.worse * np.array(values), share, rule.worse)
+        found[rule.signal] = limit_of(rule.worse * np.array(values), share, rule.worse)
     return found
 
 

@@ -4,11 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from common.quality import RULES
+from common.quality_signals import NAMES
+
 __all__ = ["KNOWN", "Column", "columns_of", "number", "worst_first"]
 
 ORDER = ("failed", "check", None, "ok")  # of verdicts, the worst first; None: nobody judged
 UNITS = {"_mm": " (mm)", "_percent": " (%)"}
 SIMILARITY_GAIN = "similarity_gain"  # a signal of the self-check: the one measure that needs no labels
+BETTER = {rule.signal: "low" if rule.worse > 0 else "high" for rule in RULES} | {"similarity_before": "high"}
 
 
 class Column(NamedTuple):
@@ -43,21 +47,7 @@ KNOWN = (
     Column("n_lost", "Labels lost", "low"),
     Column("seconds", "Seconds, network", "low"),
     Column("seconds_total", "Seconds, all steps", "low"),
-    # signals of the self-check, see common.quality_signals
-    Column("similarity_before", "Similarity before", "high"),
-    Column("similarity", "Similarity", "high"),
-    Column(SIMILARITY_GAIN, "Similarity gain", "high"),
-    Column("overlap", "Overlap", "high"),
-    Column("inside_percent", "Inside (%)", "high"),
-    Column("displacement_mm", "Displacement (mm)", "low"),
-    Column("displacement_percent", "Displacement (%)", "low"),
-    Column("volume_factor", "Volume factor", "low"),
-    Column("inverse_percent", "Inverse misses (%)", "low"),
-    Column("starts_mm", "Starts apart (mm)", "low"),
-    Column("starts_percent", "Starts apart (%)", "low"),
-    Column("initial_factor", "Initial volume factor", "low"),
-    Column("dice_change", "Dice change", "high"),
-    Column("finite_percent", "Finite (%)", "high"),
+    *(Column(key, name, BETTER.get(key, "low")) for key, name in NAMES.items() if key != "folded_percent"),
 )
 
 
@@ -80,10 +70,12 @@ def worst_first(verdicts: Sequence[str | None], numbers: Sequence[Mapping[str, f
     """Indices of pairs, failed ones first, then those to check, without a verdict, and ok.
 
     Among equals those come first that are worse than most by their Dice, or by the similarity gain where they have no
-    Dice; those that have neither come last, in the order given.
+    Dice; those that have neither come last, in the order given. Failed pairs without any number, of which there is no
+    registration, come before all others.
     """
-    standing = [standings(numbers, key) for key in (SIMILARITY_GAIN, "dice")]
-    among = {**standing[0], **standing[1]}
+    among = {k: -1.0 for k, row in enumerate(numbers) if verdicts[k] == "failed" and not row}
+    for key in (SIMILARITY_GAIN, "dice"):
+        among |= standings(numbers, key)
     return sorted(range(len(verdicts)), key=lambda k: (ORDER.index(verdicts[k]), among.get(k, math.inf), k))
 
 

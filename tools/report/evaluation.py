@@ -1,14 +1,12 @@
 """The rows of `pairs.csv`, which `regbundles evaluate` writes: joined with the folders of their registrations."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from common.errors import first_line
-
 from .columns import KNOWN, number
-from .pair import Gathered, LeftOut, Pair, printable
+from .pair import Gathered, Pair, printable
+from .rows import read_rows
 
 __all__ = ["ROWS", "add_rows"]
 
@@ -28,18 +26,7 @@ def add_rows(path: Path, place: str, found: Gathered) -> None:
         place: its folder, relative, with slashes.
         found: the pairs that have folders; what is added to.
     """
-    where = printable(path.name if place == "." else f"{place}/{path.name}")
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        return
-    except (OSError, csv.Error) as error:
-        found.left_out.append(LeftOut(where, f"could not be read: {first_line(error)}"))
-        return
-    if not rows or any(not isinstance(rows[0].get(key), str) for key in NEEDED):
-        found.left_out.append(LeftOut(where, "says nothing of registrations"))
-        return
+    rows = read_rows(path, place, NEEDED, found)
     folders, double = by_row(place, found.pairs), set()
     for row in rows:
         if row["method"] and row["pair"]:

@@ -1,4 +1,4 @@
-"""Find the pairs below a folder: every `metrics.json`, and the rows of every `pairs.csv`; nothing is written here."""
+"""Find the pairs below a folder: every `metrics.json`, the rows of every `pairs.csv` and `failures.csv`."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 from common.errors import RegInputError
 
 from .evaluation import ROWS, add_rows
+from .failures import FAILURES, add_failures
 from .pair import Gathered, LeftOut, printable
 from .registration import METRICS, add_registration
 
@@ -27,15 +28,16 @@ def gather(root: Path) -> Gathered:
     """
     if not root.is_dir():
         raise RegInputError(f"{root} is no folder, expected one with the results of registrations; correct it.")
-    found, tables = Gathered(), []
+    found, tables = Gathered(), {ROWS: [], FAILURES: []}
     for folder, files in folders_below(root, found.left_out):
         place = folder.relative_to(root).as_posix()
         for name in sorted(file for file in files if is_metrics(file)):
             add_registration(folder / name, place, files, found)
-        if ROWS in files:
-            tables.append(place)
-    for place in tables:
-        add_rows(root / place / ROWS, place, found)
+        for name in tables.keys() & set(files):
+            tables[name].append(place)
+    for name, add in ((ROWS, add_rows), (FAILURES, add_failures)):
+        for place in tables[name]:
+            add(root / place / name, place, found)
     if not found.pairs:
         unread = f" ({found.left_out[0].path}: {found.left_out[0].why})" if found.left_out else ""
         raise RegInputError(

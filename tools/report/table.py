@@ -31,7 +31,7 @@ def write_table(path: Path, pairs: Sequence[Pair], root: Path, beside: Path) -> 
             folder = None if pair.folder is None else os.path.join(root, pair.folder)
             report = folder and "report" in pair.files and os.path.join(folder, pair.files["report"])
             paths = [relative(place, beside) if place else "" for place in (folder, report)]
-            texts = (pair.name, pair.method, pair.fixed, pair.moving, pair.verdict or "", " ".join(pair.reasons))
+            texts = (pair.name, pair.method, pair.fixed, pair.moving, pair.verdict or "", "; ".join(pair.reasons))
             numbers = [pair.numbers.get(key, "") for key in columns]
             writer.writerow([*map(text_cell, (*texts, *paths)), *numbers])
 

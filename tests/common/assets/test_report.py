@@ -245,6 +245,30 @@ def test_the_joint_histogram_is_a_diagonal_where_both_images_are_one(open_page, 
     assert spread[0] < 1.5 < 5 < spread[1]
 
 
+def test_the_joint_histogram_is_not_darkened_by_the_background(open_page, tmp_path):
+    """Most voxels are black in both images; tissue still reaches the bright end of the colors."""
+    image = torch.zeros(1, 1, *SIZE)
+    image[..., 8:12, 6:10, 4:8] = 0.2 + torch.rand(4, 4, 4, generator=torch.Generator().manual_seed(0))
+    save_page(tmp_path / "dark.html", PairView(*[image] * 3, torch.zeros(1, 3, *SIZE), SPACING, ORIENTATION), METRICS)
+    page = ready(open_page(tmp_path / "dark.html"))
+    shown = pixels(page.locator("#joint-after")).reshape(-1, 3)
+    assert np.abs(shown - np.array(colormaps["viridis"](255, bytes=True)[:3])).sum(-1).min() < 10
+    filled = np.abs(shown - np.array(colormaps["viridis"](0, bytes=True)[:3])).sum(-1) > 10
+    assert shown[filled].sum(-1).mean() > 250
+
+
+def test_tables_are_printed_whole(open_page, shown, tmp_path):
+    labels = {str(k): k / 100 for k in range(90)}
+    save_page(tmp_path / "long.html", shown, {**METRICS, "dice_per_label": labels, "dice_per_label_before": labels})
+    page = ready(open_page(tmp_path / "long.html"))
+    hidden = "() => [...document.querySelectorAll('.scroll')].map(box => box.scrollHeight - box.clientHeight)"
+    assert max(page.evaluate(hidden)) > 500
+    page.emulate_media(media="print")
+    assert max(page.evaluate(hidden)) == 0
+    style = "() => getComputedStyle(document.querySelector('.scroll')).overflow"
+    assert page.evaluate(style) == "visible"
+
+
 def test_the_table_of_labels_sorts_unknown_values_last(page):
     def names() -> list[str]:
         return page.locator("table.sortable tbody th").all_inner_texts()

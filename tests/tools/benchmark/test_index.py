@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.benchmark.index import PROGRAMS, make_up_pairs
+from common.quality import verdict
+from tools.benchmark.index import PROGRAMS, SIGNALS, make_up_pairs
 from tools.report.gather import gather
 from tools.repository import REPOSITORY
 
@@ -20,6 +21,9 @@ def test_made_up_pairs_are_read_as_what_register_leaves(tmp_path):
     assert all({"dice", "similarity_gain", "seconds_total"} <= set(pair.numbers) for pair in found.pairs)
     assert all(set(pair.files) == {"report", "thumbnail"} for pair in found.pairs)
     assert all(pair.reasons if pair.verdict != "ok" else not pair.reasons for pair in found.pairs)
+    worded = {pair.verdict: pair.reasons for pair in found.pairs}
+    assert worded == {state: verdict(signals).reasons for state, signals in SIGNALS.items()}
+    assert all(verdict(signals).state == state for state, signals in SIGNALS.items()) and len(worded["failed"]) == 2
     assert sum(not os.path.getsize(tmp_path / "pairs" / pair.folder / "thumbnail.jpg") for pair in found.pairs) == 0
 
 

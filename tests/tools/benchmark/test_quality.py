@@ -1,6 +1,7 @@
 """The self-check's pairs, limits and table: what is counted, what is chosen, and that file, csv and table agree."""
 
 import csv
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from tools.benchmark.quality_cases import BROKEN, CONDITIONAL, GOOD, KINDS, SETT
 from tools.benchmark.quality_limits import FALSE_ALARMS, FIXED, choose_limits, signals_of_row, write_limits
 from tools.benchmark.quality_scans import Scan, coarser, phantom
 from tools.benchmark.quality_truth import judged
-from tools.benchmark.report_quality import report_quality, table_of
+from tools.benchmark.report_quality import NEITHER, report_quality, table_of
 
 RESULTS = Path(__file__).parents[3] / "results"
 FINE = {
@@ -134,7 +135,15 @@ def test_limits_flag_as_many_good_registrations_as_allowed_and_no_more():
     flagged = [verdict(signals_of_row(one), limits).state for one in rows]
     assert flagged.count("ok") >= 95 and flagged.count("check") >= 3 and "failed" not in flagged
     assert limits["similarity"].failed < 0.5 < limits["similarity"].check < 0.505
-    assert limits["folded_percent"] == FIXED["folded_percent"]
+    assert limits["folded_percent"] == FIXED["folded_percent"].limit
+
+
+def test_the_file_says_by_what_each_limit_was_chosen():
+    told = json.loads(LIMITS_FILE.read_text())["limits"]
+    assert {name for name, limit in told.items() if limit["by"] == "plausibility"} == set(FIXED)
+    for name, limit in told.items():
+        plausible = {"by": "plausibility", "why": FIXED[name].why} if name in FIXED else {"by": "csv"}
+        assert limit == {**read_limits()[name]._asdict(), **plausible}
 
 
 def test_the_other_half_and_bad_registrations_have_no_say_in_the_limits():
@@ -156,7 +165,19 @@ def test_the_table_counts_hits_and_false_alarms_of_each_half(tmp_path):
     assert (noise["n"], noise["flagged"], noise["failed"]) == (4, 3, 3)
     assert (noise["low"], noise["high"]) == (30.1, 95.4)  # Wilson, 3 of 4
     assert table["held-out", "constant"]["percent"] == 100 and table["held-out", "any failure"]["n"] == 5
+    assert [table["held-out", what]["refused"] for what in (GOOD, "constant", "any failure")] == [0, 1, 1]
+    judged_by_signals = table["held-out", "any failure, registered"]
+    assert (judged_by_signals["n"], judged_by_signals["flagged"], judged_by_signals["refused"]) == (4, 3, 0)
     assert table["calibration", GOOD]["percent"] <= 100 * FALSE_ALARMS
+
+
+def test_the_table_counts_scan_pairs_once_and_what_is_neither_good_nor_failed():
+    half = "held-out"
+    rows = [row(half=half, fixed="1_SS", moving="2_SS"), row(half=half, fixed="2", moving="1"), row(half=half)]
+    rows += [row(half=half, dice="0.5", similarity="0.1"), row("rotation", half, dice="0.8")]
+    table = {one["what"]: one for one in table_of(rows, choose_limits(many()))}
+    assert (table[GOOD]["n"], table[GOOD]["scan_pairs"]) == (3, 2)
+    assert (table[NEITHER]["n"], table[NEITHER]["flagged"]) == (2, 1) and list(table)[-1] == NEITHER
 
 
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
@@ -219,7 +240,8 @@ def test_at_least_a_hundred_good_and_a_hundred_bad_pairs_were_registered_and_the
     with committed("table").open(newline="") as file:
         for line in csv.DictReader(file):
             if line["half"] == "held-out":
-                assert f"| {line['what']} | {line['n']} | {line['flagged']} |" in text
+                cells = (line[key] for key in ("what", "n", "scan_pairs", "refused", "flagged", "failed", "percent"))
+                assert f"| {' | '.join(cells)} |" in text
 
 
 def test_every_rule_has_a_column():

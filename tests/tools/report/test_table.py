@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from common.quality import verdict
 from tools.report.pair import Pair
 from tools.report.table import text_cell, write_table
 
@@ -13,11 +14,13 @@ def rows(path):
 
 
 def test_a_row_holds_texts_paths_and_full_numbers(tmp_path):
-    pair = Pair("a", "a", "f", "m", "svf", "check", ("One.", "Two."), {"dice": 1 / 3, "hd95_mm": math.inf})
+    reasons = verdict({"folded_percent": 0.7, "initial_factor": 2.0}).reasons  # as the self-check words them
+    pair = Pair("a", "a", "f", "m", "svf", "check", reasons, {"dice": 1 / 3, "hd95_mm": math.inf})
     pair.files["report"] = "report.html"
     write_table(tmp_path / "index.csv", [pair, Pair("b", None, "f", "m")], tmp_path / "in", tmp_path / "page")
     first, second = rows(tmp_path / "index.csv")
-    assert first["reasons"] == "One. Two." and first["verdict"] == "check" and first["method"] == "svf"
+    assert first["reasons"].split("; ") == list(reasons) and len(reasons) == 2
+    assert first["verdict"] == "check" and first["method"] == "svf"
     assert (first["folder"], first["report"]) == ("../in/a", "../in/a/report.html")
     assert float(first["dice"]) == 1 / 3 and first["hd95_mm"] == "inf"
     assert second["dice"] == second["folder"] == second["report"] == second["verdict"] == ""

@@ -1,6 +1,7 @@
 // A pair as a row of the table and as a card of the gallery.
 
-const KEY_COLUMNS = ["dice_before", "dice", "tre_mm"]; // what a phone has room for, besides what is sorted by
+const KEY_COLUMNS = ["dice_before", "dice", "tre_mm"]; // what a phone has room for
+const WITHOUT_THEM = "similarity_gain"; // what it shows of a pair that has none of these
 
 /** A button that looks closer at a pair; index.js listens. */
 function lookButton(pair, className, child) {
@@ -34,13 +35,33 @@ function badge(pair) {
   return element("span", `badge ${verdict}`, VERDICT_WORDS[verdict]);
 }
 
-/** The first reason, and how many more there are; the rest is the tooltip. */
+/** How many reasons there are besides the first, to stand beside the badge: a long reason is cut off at its end. */
+function moreReasons(pair) {
+  const reasons = textOf("reasons", pair);
+  if (reasons.length < 2) return "";
+  const more = element("span", "more", `+${reasons.length - 1}`);
+  more.title = reasons.join("\n");
+  return more;
+}
+
+/** The first reason; all of them are the tooltip. */
 function reasonLine(pair) {
   const reasons = textOf("reasons", pair);
   const line = element("span", "reason", reasons[0] ?? "");
   line.title = reasons.join("\n");
-  if (reasons.length > 1) line.append(` (+${reasons.length - 1})`);
   return line;
+}
+
+/** A pair's value in a column by its key; NaN where there is none. */
+function valueOf(pair, key) {
+  return COLUMNS.find((column) => column.key === key)?.values[pair] ?? NaN;
+}
+
+/** The columns that a phone shows of a pair. */
+function keysOf(pair) {
+  const known = (key) => !Number.isNaN(valueOf(pair, key));
+  const keys = KEY_COLUMNS.filter(known);
+  return keys.length > 0 ? keys : [WITHOUT_THEM].filter(known);
 }
 
 function reportLink(pair) {
@@ -72,26 +93,29 @@ function tableRow(pair) {
   row.append(
     element("td", "picture", look),
     element("td", "pair", element("div", "stack", ...nameBlock(pair))),
-    element("td", "verdict", element("div", "stack", badge(pair), reasonLine(pair))),
+    element("td", "verdict", element("div", "stack", element("span", "", badge(pair), moreReasons(pair)), reasonLine(pair))),
   );
+  const keys = keysOf(pair);
   for (const column of COLUMNS) {
-    const cell = element("td", KEY_COLUMNS.includes(column.key) ? "number key" : "number", shown(column.values[pair]));
+    const cell = element("td", keys.includes(column.key) ? "number key" : "number", shown(column.values[pair]));
     cell.dataset.label = column.label;
     row.append(cell);
   }
   return row;
 }
 
-/** "Dice 0.52 → 0.79 · TRE 3.10 → 1.20 mm", and what is sorted by. */
+/** "Dice 0.52 → 0.79 · TRE 3.10 → 1.20 mm", without these the similarity gain; and what is sorted by. */
 function cardFacts(pair) {
-  const value = (key) => COLUMNS.find((column) => column.key === key)?.values[pair] ?? NaN;
+  const value = (key) => valueOf(pair, key);
   const change = (name, key, unit) => {
     const values = [value(`${key}_before`), value(key)].filter((number) => !Number.isNaN(number));
     return values.length > 0 ? `${name} ${values.map(shown).join(" → ")}${unit}` : "";
   };
+  const single = (column) => (column ? `${column.label} ${shown(column.values[pair])}` : "");
   const sorted = COLUMNS.find((column) => column.key === sort.key && !/^(dice|tre_mm)(_before)?$/.test(column.key));
-  const last = sorted ? `${sorted.label} ${shown(sorted.values[pair])}` : "";
-  return [last, change("Dice", "dice", ""), change("TRE", "tre_mm", " mm")].filter(Boolean).join(" · ");
+  const changes = [change("Dice", "dice", ""), change("TRE", "tre_mm", " mm")].filter(Boolean);
+  const instead = COLUMNS.find((column) => column !== sorted && changes.length === 0 && keysOf(pair).includes(column.key));
+  return [single(sorted), ...changes, single(instead)].filter(Boolean).join(" · ");
 }
 
 /** A card of the gallery. */
@@ -100,7 +124,7 @@ function galleryCard(pair) {
     "article", "item card",
     lookButton(pair, "thumb", thumbnail(pair)),
     element("div", "stack", element("span", "title", DATA.name[pair]),
-      element("span", "facts", badge(pair), ` ${cardFacts(pair)}`), reasonLine(pair)),
+      element("span", "facts", badge(pair), moreReasons(pair), ` ${cardFacts(pair)}`), reasonLine(pair)),
   );
   card.dataset.pair = String(pair);
   card.querySelector(".title").title = DATA.name[pair];

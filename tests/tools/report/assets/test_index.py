@@ -2,6 +2,8 @@
 
 import pytest
 
+from common.cohort import FailedPair, write_failures
+from common.quality import verdict
 from tests.tools.report.folders import write_pair
 from tools.report.index import write_index
 
@@ -101,8 +103,22 @@ def test_pictures_are_the_thumbnail_else_the_large_one_else_a_word(cohort, open_
 def test_texts_are_shown_and_never_run(cohort, open_page):
     page = open_page(cohort / "index.html")
     assert page.inner_text(f'{ROW}[data-pair="0"] .reason') == "It <b>folds</b>."
-    assert page.inner_text(f'{ROW}[data-pair="1"] .reason') == "Look. (+1)"
+    assert page.inner_text(f'{ROW}[data-pair="1"] .reason') == "Look."
+    assert page.locator(".more").all_inner_texts() == ["+1"]
     assert page.locator("#rows b").count() == 0
+
+
+def test_a_pair_that_was_not_registered_is_failed_with_its_sentence(cohort, open_page):
+    sentence = "moving.nii.gz has the value 7 in every voxel, expected an image; leave it out."
+    write_failures([FailedPair("p4", "fixed.nii.gz", "moving.nii.gz", sentence)], cohort / "failures.csv")
+    write_index(cohort, cohort / "index.html")
+    page = open_page(cohort / "index.html")
+    assert shown(page) == ["p4", "p3", "p1", "p10", "p2"]
+    assert page.inner_text(f'{ROW}[data-pair="0"] .badge') == "failed"
+    assert page.inner_text(f'{ROW}[data-pair="0"] .reason') == sentence
+    assert page.locator("#verdicts button").all_inner_texts()[0] == "failed 2"
+    page.click(f'{ROW}[data-pair="0"] .thumb')
+    assert sentence in page.inner_text("#look-facts")
 
 
 def test_a_look_walks_through_what_is_filtered(cohort, open_page):
@@ -171,9 +187,41 @@ def test_a_phone_shows_cards_that_fit_its_width(cohort, open_page):
     assert shown(page) == ["p3", "p1", "p10", "p2"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.getElementById('pane').scrollWidth") <= 390
-    assert page.locator(f'{ROW}[data-pair="1"] td.key:visible').count() == 3
+    assert page.locator(f'{ROW}[data-pair="1"] td.key:visible').all_inner_texts() == ["0.500", "0.600"]
     page.tap(f'{ROW}[data-pair="1"] .name')
     assert page.inner_text("#look-name") == "p1"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_number_of_further_reasons_is_in_sight_however_long_the_first_is(tmp_path, open_page, width):
+    reasons = verdict({"displacement_percent": 25.0, "displacement_mm": 30.0, "volume_factor": 20.0}).reasons
+    write_pair(tmp_path / "p", verdict="failed", reasons=[reasons[0] * 4, *reasons[1:]])
+    write_index(tmp_path, tmp_path / "index.html")
+    page = open_page(tmp_path / "index.html", width=width)
+    for view in ("table", "gallery"):
+        page.click(f"#as-{view}")
+        more, reason = (page.locator(f".{name}:visible") for name in ("more", "reason"))
+        inner, outer = more.bounding_box(), page.locator(".stack:visible", has=more).bounding_box()
+        assert more.inner_text() == "+1" and inner["width"] > 5
+        for start, length in (("x", "width"), ("y", "height")):
+            assert outer[start] <= inner[start]
+            assert inner[start] + inner[length] <= outer[start] + outer[length] + 0.5
+        assert inner["y"] + inner["height"] <= reason.bounding_box()["y"] + 0.5
+
+
+def test_a_phone_shows_the_similarity_gain_of_pairs_without_labels_and_landmarks(tmp_path, open_page):
+    write_pair(tmp_path / "a", verdict="ok", dice=0.7, signals={"similarity_gain": 0.2})
+    write_pair(tmp_path / "b", verdict="check", signals={"similarity_gain": 0.1})
+    write_pair(tmp_path / "c", verdict="failed")
+    write_index(tmp_path, tmp_path / "index.html")
+    page = open_page(tmp_path / "index.html", width=390, height=780, touch=True)
+    cells = "all => all.map(cell => [cell.dataset.label, cell.textContent])"
+    found = {
+        name: page.locator(f"{ROW}:has(.name[title='{name}']) td.key:visible").evaluate_all(cells) for name in "abc"
+    }
+    assert found == {"a": [["Dice", "0.700"]], "b": [["Similarity gain", "0.100"]], "c": []}
+    page.click("#as-gallery")
+    assert page.locator(".facts").all_inner_texts() == ["failed", "check Similarity gain 0.100", "ok Dice 0.700"]
 
 
 def test_only_rows_in_sight_are_in_the_page(tmp_path, open_page):
