@@ -176,8 +176,8 @@ def lncc_loss(backend: str, window: int, dimensions: int) -> Callable[[Tensor, T
 
 def add_ratios(cases: list[dict]) -> None:
     """How many times faster than Algorithm 1 and than MONAI, by median totals; empty where those were not run."""
-    totals = {case["backend"]: case["total_s_median"] for case in cases}
+    totals = {case["backend"]: float(case["total_s_median"]) for case in cases}
     for case in cases:
         for other in ("five_conv", "monai"):
-            ratio = totals[other] / case["total_s_median"] if other in totals else None
+            ratio = totals[other] / totals[case["backend"]] if other in totals else None
             case[f"times_faster_than_{other}"] = "" if ratio is None else round(ratio, 2)
