@@ -8,7 +8,7 @@ LABEL := .venv-label
 # a file of tests stays with one process, whose fixtures it shares; cores are busy with processes, not with threads
 TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-slow test-ants test-label label-server reliability weights lint bench clean
+.PHONY: demo test test-slow test-ants test-label label-server reliability weights lint bench bench-gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +67,9 @@ lint: $(READY)
 
 bench: $(READY)  ## forward and backward of every LNCC backend at 160x192x224
 	$(VENV)/bin/regbundles benchmark lncc
+
+bench-gpu: $(READY)  ## nine minutes of all that a GPU has to show; again, until nothing is left
+	$(VENV)/bin/regbundles benchmark gpu --minutes 9
 
 clean:
 	rm -rf $(VENV) $(ANTS) $(LABEL)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import RegInputError
+from .float32_convolution import full_float32
 from .spatial import identity_grid, warp
 
 __all__ = [
@@ -265,4 +266,5 @@ def multiply(matrix: np.ndarray, field: Tensor) -> Tensor:
     """``matrix @ field`` over the components of (B, N, *S), in float32 at least."""
     dtype = torch.promote_types(field.dtype, torch.float32)
     factor = torch.as_tensor(matrix, dtype=dtype, device=field.device)
-    return torch.einsum("ij,bj...->bi...", factor, field.to(dtype))
+    with torch.autocast(field.device.type, enabled=False), full_float32():
+        return torch.einsum("ij,bj...->bi...", factor, field.to(dtype))

@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from . import kernels_cuda, lncc_separable
 from .errors import RegInputError
+from .float32_convolution import convolve
 from .kernels_cpu import numba_found, usable
 from .lncc_autograd import LNCCMap, LNCCMean, by_volume
 from .lncc_terms import EPS_MODES, Formula, Windows, suffices
@@ -177,8 +177,7 @@ def dense(fixed: Tensor, warped: Tensor, kernel_size: int, formula: Formula, bac
     count = kernel_size ** (fixed.ndim - 2)
     for dtype in (fixed.dtype, torch.float64):
         f, w = (image.to(dtype).flatten(0, 1)[:, None] for image in (fixed, warped))
-        with torch.autocast(fixed.device.type, enabled=False):
-            windows = Windows.from_sums(*sums_of(f, w, kernel_size), count, formula)
+        windows = Windows.from_sums(*sums_of(f, w, kernel_size), count, formula)
         if dtype == torch.float64 or suffices(formula, windows, DENSE_ROUNDING, count, every_entry):
             break
     value = formula.value(windows)
@@ -191,8 +190,7 @@ def window_sums(fields: Tensor, kernel_size: int) -> Tensor:
     spatial, channels = fields.ndim - 2, fields.shape[1]
     count = kernel_size**spatial
     weight = fields.new_full((channels, 1, *[kernel_size] * spatial), 1 / count)
-    convolution = F.conv3d if spatial == 3 else F.conv2d
-    return convolution(fields, weight, padding=kernel_size // 2, groups=channels) * count
+    return convolve(fields, weight, [kernel_size // 2] * spatial, channels) * count
 
 
 def five_convolutions(f: Tensor, w: Tensor, kernel_size: int) -> tuple[Tensor, ...]:

@@ -4,8 +4,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from .float32_convolution import convolve
 from .kernels_cpu import usable
 
 __all__ = ["gaussian_smooth", "gaussian_taps"]
@@ -60,10 +60,8 @@ def filtered(field: Tensor, taps: Tensor) -> Tensor:
 
         return filter_separable(field, taps.to(field))
     channels, ndim = field.shape[1], field.ndim - 2
-    convolution = F.conv3d if ndim == 3 else F.conv2d
     for axis in range(ndim):
         weight = taps.to(field).view([-1 if k == axis else 1 for k in range(ndim)])
         padding = [len(taps) // 2 if k == axis else 0 for k in range(ndim)]
-        with torch.autocast(field.device.type, enabled=False):  # a field keeps its precision
-            field = convolution(field, weight.expand(channels, 1, *weight.shape), padding=padding, groups=channels)
+        field = convolve(field, weight.expand(channels, 1, *weight.shape), padding, channels)  # keeps its precision
     return field

@@ -8,9 +8,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .errors import RegInputError
+from .float32_convolution import convolve
 from .kernels_cpu import usable
 
 __all__ = ["WINDOWS", "SSIMLoss", "ssim"]
@@ -73,8 +73,7 @@ def ssim(
 
         value = MapOnCPU.apply(f[:, 0].contiguous(), w[:, 0].contiguous(), weights, *constants)
     else:
-        with torch.autocast(f.device.type, enabled=False):
-            means = separable_means(torch.cat((f, w, f * f, w * w, f * w), dim=1), weights)
+        means = separable_means(torch.cat((f, w, f * f, w * w, f * w), dim=1), weights)
         value = similarity(*means.unbind(1), *constants)
     return value.unflatten(0, fixed.shape[:2])
 
@@ -135,10 +134,9 @@ def weights_1d(window: str, kernel_size: int, sigma: float) -> Tensor:
 def separable_means(fields: Tensor, weights: Tensor) -> Tensor:
     """Weighted window means of every channel of (N, K, *S): one grouped convolution along each axis, no padding."""
     ndim, channels = fields.ndim - 2, fields.shape[1]
-    convolution = F.conv3d if ndim == 3 else F.conv2d
     for axis in range(ndim):
         shape = [len(weights) if k == axis else 1 for k in range(ndim)]
-        fields = convolution(fields, weights.view(1, 1, *shape).expand(channels, 1, *shape), groups=channels)
+        fields = convolve(fields, weights.view(1, 1, *shape).expand(channels, 1, *shape), [0] * ndim, channels)
     return fields
 
 

@@ -8,92 +8,17 @@ import typer
 from ..arguments import Out, command_line, decimals, numbers
 from .quality_commands import limits, quality, quality_cost
 from .report_commands import report
+from .speed_commands import COMMANDS as SPEED
 
 __all__ = ["benchmark"]
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and memory; csv files whose names carry the device.")
 benchmark.add_typer(report, name="report")
+for speed in SPEED:
+    benchmark.command()(speed)
 benchmark.command()(quality)
 benchmark.command()(limits)
 benchmark.command()(quality_cost)
-
-
-@benchmark.command()
-def lncc(
-    out: Out = "results",
-    sizes: Annotated[str, typer.Option(help="grids, as 160x192x224,80x96x112")] = "160x192x224",
-    windows: Annotated[str, typer.Option(help="odd window widths in voxels, as 5,7,9")] = "9",
-    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
-    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
-    threads: Annotated[int | None, typer.Option(help="of torch; its own choice by default")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    backends: Annotated[str | None, typer.Option(help="as five_conv,separable,compiled_monai; by device")] = None,
-    batch: Annotated[str, typer.Option(help="batch and channels")] = "1x1",
-) -> None:
-    """Forward and backward of every LNCC backend, of MONAI's loss and others, beside the memory's own pace."""
-    from .lncc import benchmark_lncc
-
-    grids = [tuple(numbers(size, "x", "--sizes")) for size in sizes.split(",")]
-    names = tuple(backends.split(",")) if backends else None
-    widths, leading = numbers(windows, ",", "--windows"), tuple(numbers(batch, "x", "--batch"))
-    stack = {"warmup": warmup, "threads": threads, "device": device, "backends": names, "batch": leading}
-    print(benchmark_lncc(Path(out), grids, widths, runs, **stack))
-
-
-@benchmark.command()
-def epoch(
-    out: Out = "results",
-    size: Annotated[str, typer.Option(help="grid; the paper's is 160x192x224")] = "80x96x112",
-    networks: Annotated[str | None, typer.Option(help="as 'VoxelMorph-1;TransMorph'; the paper's five")] = None,
-    backends: Annotated[str, typer.Option(help="of LNCC, with commas")] = "five_conv,group_conv,auto",
-    runs: Annotated[int, typer.Option(help="timed steps of each case")] = 5,
-    warmup: Annotated[int, typer.Option(help="steps before them")] = 1,
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-) -> None:
-    """The fast LNCC paper's Table 1: seconds of a step and of an epoch by network and form of the loss."""
-    from .epoch import benchmark_epoch
-    from .network_variants import FAST_LNCC, variants_named
-
-    grid, names = tuple(numbers(size, "x", "--size")), variants_named(networks, FAST_LNCC)
-    stack = {"threads": threads, "device": device, "command": command_line()}
-    print(benchmark_epoch(Path(out), grid, runs, warmup, networks=names, backends=backends.split(","), **stack))
-
-
-@benchmark.command()
-def curves(
-    out: Out = "results",
-    steps: Annotated[int, typer.Option(help="of each training, a multiple of 8")] = 200,
-    dataset_dir: Annotated[str | None, typer.Option(help="prepared data set; default the bundle's phantom")] = None,
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-) -> None:
-    """VoxelMorph-1's loss from one seed by each form of LNCC, step by step."""
-    import tempfile
-
-    from .curves import benchmark_curves
-
-    with tempfile.TemporaryDirectory() as work:
-        options = {"dataset_dir": dataset_dir, "threads": threads, "command": command_line()}
-        print(benchmark_curves(Path(out), steps, work=Path(work), **options))
-
-
-@benchmark.command()
-def network(
-    out: Out = "results",
-    size: Annotated[str, typer.Option(help="grid; on a GPU 160x192x224")] = "80x96x112",
-    networks: Annotated[str | None, typer.Option(help="as 'VoxelMorph-1;EOIR 8'; all by default")] = None,
-    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
-    warmup: Annotated[int, typer.Option(help="runs before them")] = 1,
-    threads: Annotated[int, typer.Option(help="of torch")] = 2,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-) -> None:
-    """Parameters, latency of a registration, time of a training step and peak memory of every network."""
-    from .network import benchmark_network
-    from .network_variants import VARIANTS, variants_named
-
-    grid, names = tuple(numbers(size, "x", "--size")), variants_named(networks, tuple(VARIANTS))
-    stack = {"threads": threads, "device": device, "command": command_line()}
-    print(benchmark_network(Path(out), grid, runs, warmup, networks=names, **stack))
 
 
 @benchmark.command()
@@ -206,20 +131,6 @@ def force(
     from .scans import benchmark_force
 
     print(benchmark_force(Path(data), Path(out), threads=threads))
-
-
-@benchmark.command()
-def kernels(
-    out: Out = "results",
-    size: Annotated[str, typer.Option(help="grid")] = "160x192x224",
-    runs: Annotated[int, typer.Option(help="timed runs of each case")] = 5,
-    threads: Annotated[int, typer.Option(help="of torch and of the loops")] = 2,
-) -> None:
-    """Compiled loops beside torch on the CPU: composition, warp, LNCC, Gaussian, forward and backward."""
-    from .kernels import benchmark_kernels
-
-    grid = tuple(numbers(size, "x", "--size"))
-    print(benchmark_kernels(Path(out), grid, runs, threads=threads, command=command_line()))
 
 
 @benchmark.command()

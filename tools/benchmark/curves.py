@@ -22,7 +22,7 @@ from common.report import save_figure
 
 from ..repository import REPOSITORY, commit
 from .epoch import BACKENDS
-from .measuring import apart, device_name, file_name, write
+from .measuring import apart, check_device, device_name, file_name, write
 from .network_variants import VARIANTS
 
 __all__ = ["benchmark_curves", "largest_difference"]
@@ -40,6 +40,7 @@ def benchmark_curves(
     dataset_dir: str | None = None,
     backends: Sequence[str] = BACKENDS,
     threads: int = 2,
+    device: str = "cpu",
     work: Path,
     command: str = "",
     **settings: Any,
@@ -52,6 +53,7 @@ def benchmark_curves(
         dataset_dir: prepared data set; the bundle's phantom if None.
         backends: of :func:`common.lncc.lncc`; the first one is what the others are compared with.
         threads: of torch.
+        device: "cpu" or "cuda".
         work: folder for what the trainings write.
         command: what to write in the ``command`` column.
         settings: further values of ``train.json`` by id.
@@ -60,24 +62,40 @@ def benchmark_curves(
         Path of the csv.
 
     Raises:
-        RegInputError: if ``steps`` is no multiple of an epoch's.
+        RegInputError: if ``steps`` is no multiple of an epoch's, or no such device.
     """
     if steps < 1 or steps % STEPS_PER_EPOCH:
         raise RegInputError(f"steps is {steps}; expected a multiple of {STEPS_PER_EPOCH}, the pairs of an epoch.")
+    check_device(device)
     if dataset_dir:
         settings["dataset_dir"] = dataset_dir
-    runs = [*((b, b, False) for b in backends), (NUDGED, backends[0], True)]
-    losses = {name: apart(losses_of, b, steps, threads, str(work / name), settings, up) for name, b, up in runs}
-    stack = {"network": NETWORK, "device": device_name("cpu"), "torch": torch.__version__, "threads": threads}
+    losses = {
+        name: apart(losses_of, b, steps, threads, device, str(work / name), settings, up)
+        for name, b, up in runs_of(backends)
+    }
+    stack = {"device": device_name(device), "torch": torch.__version__, "threads": threads}
     stack |= {"commit": commit(), "command": command}
-    rows = [{"step": k + 1, **{name: values[k] for name, values in losses.items()}, **stack} for k in range(steps)]
-    path = write(Path(out) / file_name("curves", "cpu", threads), rows)
+    path = write(Path(out) / file_name("curves", device, threads), [{**row, **stack} for row in curve_rows(losses)])
     save_figure(curve_figure(losses, stack), path.with_suffix(".png"))
     return path
 
 
+def runs_of(backends: Sequence[str]) -> list[tuple[str, str, bool]]:
+    """A column, the form of the loss and whether its weights are nudged, for every training."""
+    return [*((backend, backend, False) for backend in backends), (NUDGED, backends[0], True)]
+
+
+def curve_rows(losses: dict[str, list[float]]) -> list[dict]:
+    """A row a step."""
+    columns = zip(*losses.values(), strict=True)
+    return [
+        {"step": k + 1, **dict(zip(losses, values, strict=True)), "network": NETWORK}
+        for k, values in enumerate(columns)
+    ]
+
+
 def losses_of(
-    backend: str, steps: int, threads: int, work: str, settings: dict[str, Any], nudged: bool = False
+    backend: str, steps: int, threads: int, device: str, work: str, settings: dict[str, Any], nudged: bool = False
 ) -> list[float]:
     """The loss of every step, from weights all one float32 larger if ``nudged``; alters the process's settings."""
     torch.set_num_threads(threads)
@@ -93,7 +111,7 @@ def losses_of(
         **{
             **places,
             **length,
-            "device": "$torch.device('cpu')",
+            "device": f"$torch.device('{device}')",
             **variant.settings,
             **settings,
             "lncc_backend": backend,
@@ -140,7 +158,7 @@ def curve_figure(losses: dict[str, list[float]], stack: dict) -> Figure:
     above.set_ylabel("loss")
     below.set_ylabel("relative difference")
     below.set_xlabel("step")
-    above.set_title(f"{stack['network']}, {stack['device']}, torch {stack['torch']}, one seed", fontsize=9)
+    above.set_title(f"{NETWORK}, {stack['device']}, torch {stack['torch']}, one seed", fontsize=9)
     above.legend(fontsize=8)
     if others:
         below.legend(fontsize=8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.errors import RegInputError
+from common.errors import RegEnvError, RegInputError
 from common.lncc import BACKENDS, lncc_mean
 
 from ..repository import commit
@@ -85,6 +85,7 @@ def benchmark_lncc(
 
     Raises:
         RegInputError: an unknown backend, no run, a window that does not fit, or no such device.
+        RegEnvError: "fused_lncc" without the package or a GPU.
     """
     backends = tuple(backends) if backends is not None else lncc_backends(device)
     check(sizes, windows, runs, device, backends)
@@ -124,6 +125,12 @@ def check(sizes: Sequence, windows: Sequence[int], runs: int, device: str, backe
                     "than the shortest; change one of them."
                 )
     check_device(device)
+    if "fused_lncc" in backends and (device == "cpu" or not importlib.util.find_spec("fused_lncc")):
+        found = "the device cpu" if device == "cpu" else "no package of that name"
+        raise RegEnvError(
+            f"backend 'fused_lncc' found {found}; expected a GPU and the package, MIT-licensed CUDA source that nvcc "
+            "builds; `pip install --no-build-isolation fused_lncc`, or leave it out of --backends."
+        )
 
 
 def measure(
@@ -169,8 +176,8 @@ def lncc_loss(backend: str, window: int, dimensions: int) -> Callable[[Tensor, T
 
 def add_ratios(cases: list[dict]) -> None:
     """How many times faster than Algorithm 1 and than MONAI, by median totals; empty where those were not run."""
-    totals = {case["backend"]: case["total_s_median"] for case in cases}
+    totals = {case["backend"]: float(case["total_s_median"]) for case in cases}
     for case in cases:
         for other in ("five_conv", "monai"):
-            ratio = totals[other] / case["total_s_median"] if other in totals else None
+            ratio = totals[other] / totals[case["backend"]] if other in totals else None
             case[f"times_faster_than_{other}"] = "" if ratio is None else round(ratio, 2)

@@ -31,6 +31,7 @@ __all__ = [
     "summary",
     "time_once",
     "time_once_of",
+    "usual_size",
     "write",
 ]
 
@@ -58,14 +59,14 @@ def time_once(loss: Callable, fixed: Tensor, warped: Tensor, device: str) -> tup
     return marks[1] - marks[0], marks[2] - marks[1], value.item()
 
 
-def time_once_of(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[float, float]:
-    """Seconds forward and backward of a function on the CPU, with a gradient of ones."""
+def time_once_of(function: Callable[[Tensor], Tensor], inputs: Tensor, device: str = "cpu") -> tuple[float, float]:
+    """Seconds forward and backward of a function, with a gradient of ones."""
     inputs = inputs.clone().requires_grad_()
-    started = time.perf_counter()
+    started = clock(device)
     value = function(inputs)
-    between = time.perf_counter()
+    between = clock(device)
     value.backward(torch.ones_like(value))
-    return between - started, time.perf_counter() - between
+    return between - started, clock(device) - between
 
 
 def copy_bandwidth(device: str, mebibytes: int = 256, runs: int = 7) -> float:
@@ -90,7 +91,7 @@ def clock(device: str) -> float:
 def summary(name: str, values: Sequence[float]) -> dict[str, float]:
     """Median and interquartile range; the range of one run is 0."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (0, 0, 0)
-    return {f"{name}_median": round(statistics.median(values), 5), f"{name}_iqr": round(high - low, 5)}
+    return {f"{name}_median": round(statistics.median(values), 7), f"{name}_iqr": round(high - low, 7)}
 
 
 def start_memory(device: str) -> int:
@@ -131,6 +132,11 @@ def file_name(subject: str, device: str, threads: int) -> str:
     if device == "cuda":
         return f"{subject}-{re.sub('[^a-z0-9]+', '-', device_name(device).lower())}-torch{version}.csv"
     return f"{subject}-cpu-{threads}threads-torch{version}.csv"
+
+
+def usual_size(device: str) -> str:
+    """The grid of a benchmark of networks: the papers' on a GPU, half of its resolution on a CPU."""
+    return "160x192x224" if device == "cuda" else "80x96x112"
 
 
 def stack_of(size: Sequence[int], device: str, threads: int) -> dict[str, str | int]:

@@ -11,7 +11,7 @@ from tools.benchmark.kernels import OPERATORS, benchmark_kernels, case
 
 def test_every_operator_has_a_gradient_to_time():
     for operator in OPERATORS:
-        function, inputs = case(operator, (16, 17, 18))
+        function, inputs = case(operator, (16, 17, 18), "cpu", "auto")
         inputs.requires_grad_()
         (gradient,) = torch.autograd.grad(function(inputs).sum(), inputs)
         assert gradient.shape == inputs.shape and torch.isfinite(gradient).all() and gradient.any()

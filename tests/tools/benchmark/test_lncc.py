@@ -6,11 +6,10 @@ import subprocess
 import pytest
 import torch
 
-from common.errors import RegInputError
+from common.errors import RegEnvError, RegInputError
 from common.lncc import lncc_mean
 from tools.benchmark import lncc as module
 from tools.benchmark.lncc import benchmark_lncc, lncc_backends
-from tools.benchmark.measuring import copy_bandwidth
 from tools.repository import REPOSITORY
 
 SIZE = (9, 10, 11)
@@ -90,14 +89,27 @@ def test_wrong_request_is_refused_before_any_run(change, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_floor_is_the_time_of_three_floats_a_voxel(table):
+def test_times_the_floor_divides_the_total(table):
     for row in table[1]:
         assert float(row["times_the_floor"]) == pytest.approx(
             float(row["total_s_median"]) / float(row["floor_s"]), rel=0.02, abs=0.06
         )
-    bandwidth = copy_bandwidth("cpu", mebibytes=64)
-    floors = [float(row["floor_s"]) for row in table[1]]
-    assert 12 * 990 / bandwidth == pytest.approx(max(floors), rel=2)  # another process, another size: its magnitude
+
+
+def test_the_floor_is_twelve_bytes_a_voxel_at_the_pace_of_a_copy(monkeypatch):
+    monkeypatch.setattr(module, "copy_bandwidth", lambda device: 4 * 12 * 2 * 3 * 990)
+    threads = torch.get_num_threads()
+    row = module.measure("separable", (2, 3, *SIZE), 3, runs=1, warmup=0, threads=threads, device="cpu")
+    assert row["floor_s"] == 0.25
+
+
+@pytest.mark.parametrize(("device", "found"), [("cpu", "the device cpu"), ("cuda", "no package of that name")])
+def test_a_peer_that_is_not_there_costs_one_sentence(device, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "check_device", lambda device: None)
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RegEnvError, match=f"found {found}; expected a GPU and .* MIT-licensed .*; `pip install"):
+        benchmark_lncc(tmp_path, [SIZE], [3], device=device, backends=["five_conv", "fused_lncc"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
