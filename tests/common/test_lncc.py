@@ -11,7 +11,7 @@ from monai.losses import LocalNormalizedCrossCorrelationLoss
 from common.errors import RegInputError
 from common.lncc import BACKENDS, lncc, lncc_mean
 from tests.golden import FOLDER
-from tests.lncc_oracle import COMPUTED, OPTIONS, oracle, random_pair
+from tests.lncc_oracle import COMPUTED, HALF_FLOORED, OPTIONS, assert_agrees_with_reference, oracle, random_pair
 
 CASES = json.loads((FOLDER / "lncc.json").read_text())["cases"]
 FORMULAS = {  # golden name: options, offset, sign; the value is offset + sign * mean
@@ -22,7 +22,6 @@ FORMULAS = {  # golden name: options, offset, sign; the value is offset + sign *
     "monai_rectangular": ({"eps_mode": "floor"}, 0, -1),
     "deepreg": ({"eps_mode": "ratio"}, 0, -1),
 }
-DENSE = ["five_conv", "group_conv"]
 
 
 def golden_images(case: dict, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,27 +135,12 @@ def test_every_odd_window_sums_its_voxels_once(kernel_size, backend):
     torch.testing.assert_close(value, oracle(*images, kernel_size), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", DENSE)
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_backends_agree_in_float64_with_both_gradients(options, backend):
-    fixed, warped = random_pair(2, 2, 7, 6, 8, dtype=torch.float64)
-    weight = torch.rand(fixed.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    results = []
-    for name in (backend, "separable"):
-        value = lncc(fixed, warped, 3, backend=name, **options)
-        mean = lncc_mean(fixed, warped, 3, backend=name, **options)
-        gradients = torch.autograd.grad((weight * value).sum(), (fixed, warped))
-        results.append((value, mean, *gradients, *torch.autograd.grad(mean, (fixed, warped))))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("backend", DENSE)
-def test_backends_agree_in_float32(backend):
-    fixed, warped = random_pair(1, 1, 20, 18, 16)
-    ours, theirs = (lncc_mean(fixed, warped, 9, backend=name) for name in ("separable", backend))
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
-    for own, other in zip(*(torch.autograd.grad(value, (fixed, warped)) for value in (ours, theirs)), strict=True):
-        torch.testing.assert_close(own, other, rtol=0, atol=2e-5 * float(other.abs().max()))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("shape", "kernel_size"), [((2, 2, 7, 6, 8), 3), ((2, 3, 11, 9), 5), ((1, 1, 12, 11, 13), 9)])
+@pytest.mark.parametrize("options", [*OPTIONS, *HALF_FLOORED], ids=str)
+@pytest.mark.parametrize("backend", COMPUTED)
+def test_every_backend_and_formula_is_the_reference_with_both_gradients(backend, options, shape, kernel_size, dtype):
+    assert_agrees_with_reference(backend, options, shape, kernel_size, dtype)
 
 
 @pytest.mark.parametrize("backend", COMPUTED)

@@ -80,18 +80,7 @@ def test_every_window_up_to_the_shortest_side_gives_value_and_gradients_of_short
     for backend in ("cpu", "separable"):
         value = lncc(fixed, warped, kernel_size, backend=backend)
         results.append((value, *torch.autograd.grad(value, (fixed, warped), upstream)))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_float32_value_and_gradients_are_those_of_short_sums(options):
-    fixed, warped = random_pair(2, 2, 9, 10, 11)
-    results = []
-    for backend in ("cpu", "separable"):
-        mean = lncc_mean(fixed, warped, 5, backend=backend, **options)
-        results.append((mean, *torch.autograd.grad(mean, (fixed, warped))))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 20])
@@ -106,7 +95,7 @@ def test_slabs_join_without_a_seam(kernel_size, shape, threads, monkeypatch):
             mean, value = (function(*images, kernel_size, backend="cpu") for function in (lncc_mean, lncc))
             gradients = (torch.autograd.grad(of.mean(), images) for of in (mean, value))
         results.append((mean, value, *(gradient for pair in gradients for gradient in pair)))
-    torch.testing.assert_close(results[1], results[0], rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 5), (5, 1, 4), (4, 5, 1)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability import drawn_mutants
+from tests.reliability.kernel_bugs import KERNEL_BUGS
 from tests.reliability.mutants import KILLED, SURVIVED, TIMED_OUT, Copy, Mutant, module_tests, unpack_commit
 from tests.reliability.seeded_bugs import BUGS
 from tools.repository import REPOSITORY
@@ -17,6 +18,7 @@ from tools.repository import REPOSITORY
 SEEDED = {
     f"{bug} ({mutant.name or Path(mutant.path).stem})": mutant for bug, places in BUGS.items() for mutant in places
 }
+KERNELS = {f"GPU kernels: {mutant.name}": mutant for mutant in KERNEL_BUGS}
 DRAWN = {f"{Path(m.path).stem}: {m.after.splitlines()[-1].strip()}": m for m in drawn_mutants.read()}
 QUICK = ("axes swapped (warp)", "one squaring too few (flow)", "+3 lost (regularity)", "cropped one off (determinants)")
 
@@ -24,7 +26,7 @@ QUICK = ("axes swapped (warp)", "one squaring too few (flow)", "+3 lost (regular
 def cases(full: bool) -> dict[str, Mutant]:
     """What is tried: everything that a test can notice, or a few of the seeded bugs."""
     if full:
-        return SEEDED | {name: mutant for name, mutant in DRAWN.items() if not mutant.equivalent}
+        return SEEDED | KERNELS | {name: mutant for name, mutant in DRAWN.items() if not mutant.equivalent}
     return {name: SEEDED[name] for name in QUICK}
 
 
@@ -53,12 +55,12 @@ def test_a_wrong_line_is_noticed(copy, ledger, case):
 
 def test_there_are_twelve_seeded_bugs_and_sixty_drawn_mutants_under_names_of_their_own():
     assert len(BUGS) == 12 and len(DRAWN) == len(drawn_mutants.read()) >= 60
-    assert len(SEEDED) == sum(len(places) for places in BUGS.values())
+    assert len(SEEDED) == sum(len(places) for places in BUGS.values()) and len(KERNELS) == len(KERNEL_BUGS) >= 12
 
 
-@pytest.mark.parametrize("name", SEEDED | DRAWN)
+@pytest.mark.parametrize("name", SEEDED | KERNELS | DRAWN)
 def test_a_mutant_fits_the_code_and_makes_another_program_of_it(name):
-    mutant = (SEEDED | DRAWN)[name]
+    mutant = (SEEDED | KERNELS | DRAWN)[name]
     source = (REPOSITORY / mutant.path).read_text(encoding="utf-8")
     assert drawn_mutants.meaning(mutant.change(source)) not in ("", drawn_mutants.meaning(source))
     assert module_tests(mutant.path, REPOSITORY)

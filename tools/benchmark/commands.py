@@ -22,6 +22,21 @@ benchmark.command()(quality_cost)
 
 
 @benchmark.command()
+def defaults(
+    work: Annotated[str, typer.Option(help="folder for phantoms, weights and scores, kept")],
+    out: Out = "results",
+    bundles: Annotated[str, typer.Option(help="of trained networks, with commas")] = "voxelmorph,lku_net,transmorph",
+    threads: Annotated[int, typer.Option(help="of torch and numba")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Every bundle's train.json as it is, on the phantom: seconds, and Dice before and after."""
+    from .defaults import benchmark_defaults
+
+    stack = {"threads": threads, "device": device, "command": command_line()}
+    print(benchmark_defaults(Path(out), bundles.split(","), work=Path(work), **stack))
+
+
+@benchmark.command()
 def windows(
     out: Out = "results",
     sizes: Annotated[str, typer.Option(help="grids")] = "160x160x160,256x256x256,384x384x384",
