@@ -23,7 +23,6 @@ from common.errors import RegInputError
 from common.weights import large_files
 
 from .bundle_import import importable
-from .data.fetch.archive import COMPLETE
 from .export import SIDE_FACTOR, example_image, network_of, require_onnx, written
 from .lint import lint_configs
 from .pack import UNTRAINED, WEIGHTS, check_version, names_of, pack, read_weights
@@ -46,7 +45,12 @@ NECESSARY = (
     "{name}_bundle/__init__.py",
     "{name}_bundle/network.py",
 )
-RESULTS = {"train": WEIGHTS, "evaluate": "eval/**/*.csv", "inference": "eval/**/*.nii.gz"}
+RESULTS = {
+    "download": "configs/metadata.json",
+    "train": WEIGHTS,
+    "evaluate": "eval/**/*.csv",
+    "inference": "eval/**/*.nii.gz",
+}
 """What each command is for; the phantom's own images do not count."""
 WITHOUT_WEIGHTS = {
     "ncf": "its network is made and optimised anew for every pair",
@@ -128,7 +132,8 @@ def weights_lacking(folder: Path) -> str | None:
     try:
         read_weights(folder)
     except RegInputError as error:
-        return f"the model zoo fails a bundle without {WEIGHTS}, and {str(error).removeprefix(f'{folder}/')}"
+        lacking = str(error).removeprefix(f"{folder}/").rstrip(".")
+        return f"the model zoo fails a bundle without {WEIGHTS}, and {lacking}"
     return None
 
 
@@ -195,7 +200,7 @@ def check_packed(case: Case) -> str | None:
 def check_strays(case: Case) -> str | None:
     """The packed copy wrote nothing outside its own folder."""
     _ = case.alone  # the commands have run
-    allowed = {case.packed, case.work / "alone" / COMPLETE, case.work / "elsewhere"}
+    allowed = {case.packed, case.packed.with_name(f"{case.name}.zip")}  # MONAI keeps what it downloaded
     strays = [path for folder in ("alone", "elsewhere") for path in (case.work / folder).iterdir()]
     outside = [str(path.relative_to(case.work)) for path in strays if path not in allowed]
     return f"written outside the bundle: {', '.join(outside)}" if outside else None
@@ -344,6 +349,7 @@ CHECKS: dict[str, Callable[[Case], str | None]] = {
     "label names": check_labels,
     "configs": check_configs,
     "packed twice, same bytes": check_packed,
+    "MONAI downloads the packed copy": check_alone("download"),
     "packed copy alone trains": check_alone("train"),
     "packed copy alone evaluates": check_alone("evaluate"),
     "packed copy alone infers": check_alone("inference"),

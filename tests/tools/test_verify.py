@@ -212,7 +212,6 @@ def test_a_zip_of_other_bytes_is_found(case, monkeypatch):
 @pytest.fixture
 def after_commands(case, monkeypatch):
     """The toy as if its packed copy had run: what each command failed with, and no file written by it."""
-    case.packed = case.work / "alone" / "toy"
     (case.packed / "eval").mkdir(parents=True)
     (case.work / "elsewhere").mkdir()
     case.alone = {"train": None, "evaluate": "Traceback\n...\nValueError: no", "inference": None}
