@@ -7,10 +7,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from inspect import getsource, signature
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from tools import data_commands
+from tools.__main__ import app
+from tools.data import acdc, catalog, prepared
 from tools.repository import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -92,7 +97,8 @@ def run(checkout: Path, *words: str) -> str:
     """A command in the copy, by this environment; what it printed, if it went well."""
     if words[:3] == ("-m", "monai.bundle", "run"):
         words += tuple(f"--dataset_dir::{key}={value}" for key, value in SMALL.items())
-    paths = os.pathsep.join([str(checkout), str(checkout / "bundles" / "toy")])
+    installed = [str(checkout / "bundles" / "toy")] if words[:2] == ("-m", "pytest") else []  # by `make lint test`
+    paths = os.pathsep.join([str(checkout), *installed])
     environment = os.environ | {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words], cwd=checkout, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
@@ -126,11 +132,30 @@ def test_a_new_bundle_passes_lint_and_its_tests(checkout, toy):
     assert re.search(r"\b[2-9]\d passed", told)
 
 
+def test_what_the_section_on_data_sets_names_is_there():
+    """Files, commands, and what a module of a data set holds, of which ``acdc.py`` is the example."""
+    named = set(re.findall(r"`([^`]+)`", TEXT.split("## Adding a data set\n")[1].split("\n## ")[0]))
+    files = {name for name in named if re.search(r"\.(py|md)$", name)}
+    folders = [REPOSITORY, REPOSITORY / "tools" / "data", REPOSITORY / "tests" / "tools" / "data"]
+    lacking = [name for name in files if not any((at / name.replace("<name>", "acdc")).is_file() for at in folders)]
+    assert len(files) > 5 and not lacking
+    commands = {name for name in named if name.startswith("regbundles ")}
+    words = [[word for word in name.split()[1:] if word.islower()] for name in commands]
+    assert words and all(CliRunner().invoke(app, [*line, "--help"]).exit_code == 0 for line in words)
+    assert list(signature(acdc.prepare).parameters)[:2] == ["raw", "out"]
+    held = {"prepare(raw, out)": acdc.prepare, "SOURCES": acdc.SOURCES, "MODULES": catalog.MODULES}
+    held |= {
+        "prepare": data_commands.prepare.registered_commands,
+        "datalist.json": '"datalist.json"' in getsource(prepared),
+    }
+    assert named - files - commands == set(held) and all(held.values())
+
+
 def test_a_data_set_that_is_added_as_told_is_listed_prepared_and_sound(checkout):
     data = checkout / "tools" / "data"
     (data / "cubes.py").write_text(DATA_SET)
-    catalog, commands = data / "catalog.py", checkout / "tools" / "data_commands.py"
-    catalog.write_text(catalog.read_text().replace("MODULES = (\n", 'MODULES = (\n    "cubes",\n'))
+    listed, commands = data / "catalog.py", checkout / "tools" / "data_commands.py"
+    listed.write_text(listed.read_text().replace("MODULES = (\n", 'MODULES = (\n    "cubes",\n'))
     commands.write_text(commands.read_text() + COMMAND)
     run(checkout, "-c", COMMANDS_OF_DATA)
 

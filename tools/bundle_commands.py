@@ -22,11 +22,16 @@ def pack(
 ) -> None:
     """Write <name>_v<version>.zip, which runs with no repository and nothing of ours installed, and SHA256SUMS."""
     from .catalog import add_release, check_release
+    from .history import untagged
     from .pack import names_of, pack_all
+    from .repository import REPOSITORY
 
     if release is not None:
         check_release(release)
-    archives = pack_all(names_of(name), Path(out), weights=weights)
+    names = names_of(name)
+    archives = pack_all(names, Path(out), weights=weights)
+    if warning := untagged(REPOSITORY / "bundles" / name for name in names):
+        typer.echo(warning, err=True)
     if release is not None:
         add_release(archives, release)
     for archive in archives:

@@ -29,10 +29,7 @@ def add_release(archives: Iterable[Path], release: str, catalog: Path = CATALOG)
         RegInputError: if the release is not of that form, or the catalog has one of these versions with another
             SHA-256: people may hold that one. Nothing is written then.
     """
-    if not TAG.fullmatch(release):
-        raise RegInputError(
-            f"--release got '{release}', expected OWNER/REPO/TAG, such as me/bundles/v0.1.0; correct it."
-        )
+    check_release(release)
     listed = read_config(catalog.read_bytes(), catalog.name) if catalog.is_file() else {}
     for archive in archives:
         entry = entry_of(archive, release)

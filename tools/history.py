@@ -3,18 +3,19 @@
 Two rules. A version that a tag holds is out: people may have it, packed with the ``common`` of that tag, so neither the
 bundle's folder nor ``common`` may differ from it, and what is new needs a new version. A version that no tag holds is
 in the making: it may grow, and its line in the changelog has to grow with it, so the folder may not differ from the
-last commit that changed the version or that line; ``common`` tells of itself. Uncommitted changes count as committed
-ones do. Where git knows nothing of the folder there is nothing to compare with.
+last commit that changed the version or that line; ``common`` tells of itself, and may change under one version: until
+a tag holds it, two zips of it may differ, which ``pack`` says. Uncommitted changes count as committed ones do. Where
+git knows nothing of the folder there is nothing to compare with.
 """
 
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
-__all__ = ["changed_since_version"]
+__all__ = ["changed_since_version", "untagged"]
 
 METADATA = "./configs/metadata.json"  # relative to the bundle, for git too
 SHOWN = 3  # changed files in a message
@@ -34,8 +35,7 @@ def changed_since_version(folder: Path, common_dir: Path) -> str | None:
         return None
     if next(iter(commits.values()))[0] != now[0]:
         return f"version {now[0]} was there before another one (commit {earlier[0][:9]}): take a new one"
-    tags = git(folder, "tag", "--contains", earlier[-1], "--sort=creatordate").split()
-    tag = next((tag for tag in tags if entry_at(folder, tag)[0] == now[0]), None)
+    tag = tag_of(folder, now[0], earlier[-1])
     if tag is not None:
         changed = [*changed_files(folder, tag), *changed_files(common_dir, tag)]
         return told(changed, f"version {now[0]} was tagged {tag}", "raise the version and say in the changelog")
@@ -43,6 +43,28 @@ def changed_since_version(folder: Path, common_dir: Path) -> str | None:
     changed = changed_files(folder, same[-1]) if same else []
     where = f"version {now[0]} and its line in the changelog are of commit {same[-1][:9]}" if same else ""
     return told(list(changed), where, "raise the version, or say in its line")
+
+
+def untagged(folders: Iterable[Path]) -> str | None:
+    """A warning about the bundles whose version no tag holds, in one line; ``None`` if there are none."""
+    versions = {folder: entry_in((folder / METADATA).read_text(encoding="utf-8"))[0] for folder in folders}
+    found = [f"{folder.name} {version}" for folder, version in versions.items() if is_untagged(folder, version)]
+    if not found:
+        return None
+    return f"no tag holds {', '.join(found)} yet: two zips of that version may differ until it is tagged"
+
+
+def is_untagged(folder: Path, version: str) -> bool:
+    """Whether git knows a bundle, and no tag that has it in this version."""
+    commits = commits_of(folder)
+    earlier = [commit for commit in commits if entry_at(folder, commit)[0] == version]
+    return bool(commits) and not (earlier and tag_of(folder, version, earlier[-1]))
+
+
+def tag_of(folder: Path, version: str, first: str) -> str | None:
+    """The earliest tag that has a bundle in a version, ``first`` being the version's first commit."""
+    tags = git(folder, "tag", "--contains", first, "--sort=creatordate").split()
+    return next((tag for tag in tags if entry_at(folder, tag)[0] == version), None)
 
 
 def told(changed: list[str], where: str, remedy: str) -> str | None:

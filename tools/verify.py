@@ -1,7 +1,8 @@
-"""Everything that the model zoo's continuous integration asks of a bundle, offline, and what we ask besides.
+"""What the model zoo's continuous integration asks of a bundle, offline, and what we ask besides.
 
 The bundle's folder is only read: commands run on copies in a temporary folder. No weights are in git, so a short
-training on the phantom, in the packed copy and without the repository, makes those that the export needs.
+training on the phantom, in the packed copy and without the repository, makes those that the export needs; the model
+zoo fails a bundle without weights, which is said here and is no finding.
 """
 
 import hashlib
@@ -22,10 +23,9 @@ from common.errors import RegInputError
 from common.weights import large_files
 
 from .bundle_import import importable
-from .data.fetch.archive import COMPLETE
 from .export import SIDE_FACTOR, example_image, network_of, require_onnx, written
 from .lint import lint_configs
-from .pack import UNTRAINED, WEIGHTS, check_version, names_of, pack
+from .pack import UNTRAINED, WEIGHTS, check_version, names_of, pack, read_weights
 from .repository import REPOSITORY
 from .verify_case import Case, short_overrides
 from .verify_texts import docs_finding, licence_finding
@@ -45,7 +45,12 @@ NECESSARY = (
     "{name}_bundle/__init__.py",
     "{name}_bundle/network.py",
 )
-RESULTS = {"train": WEIGHTS, "evaluate": "eval/**/*.csv", "inference": "eval/**/*.nii.gz"}
+RESULTS = {
+    "download": "configs/metadata.json",
+    "train": WEIGHTS,
+    "evaluate": "eval/**/*.csv",
+    "inference": "eval/**/*.nii.gz",
+}
 """What each command is for; the phantom's own images do not count."""
 WITHOUT_WEIGHTS = {
     "ncf": "its network is made and optimised anew for every pair",
@@ -106,20 +111,30 @@ def verify(
     checks = []
     with tempfile.TemporaryDirectory(prefix="verify_") as work:
         case = Case(folder, Path(work))
-        for title, look in checks_of(name, say).items():
+        for title, look in checks_of(case, say).items():
             checks.append(Check(title, finding_of(look, case)))
             say(f"WRONG {title}: {checks[-1].finding}" if checks[-1].finding else f"ok    {title}")
     return checks
 
 
-def checks_of(name: str, say: Callable[[str], None]) -> dict[str, Callable[[Case], str | None]]:
-    """The checks that a bundle has to pass; what it is exempt from is said with the reason."""
-    if name not in WITHOUT_WEIGHTS:
-        return CHECKS
-    exempt = [title for title, look in CHECKS.items() if look in EXPORTS]
-    for title in exempt:
-        say(f"-     {title}: left out, because {WITHOUT_WEIGHTS[name]}")
-    return {title: look for title, look in CHECKS.items() if title not in exempt} | {"initial state": check_initial}
+def checks_of(case: Case, say: Callable[[str], None]) -> dict[str, Callable[[Case], str | None]]:
+    """The checks that a bundle has to pass; what is left out is said with the reason."""
+    why = {look: WITHOUT_WEIGHTS.get(case.name) for look in EXPORTS} | {check_weights: weights_lacking(case.folder)}
+    left_out = {title: why[look] for title, look in CHECKS.items() if why.get(look)}
+    for title, reason in left_out.items():
+        say(f"-     {title}: left out, because {reason}")
+    checks = {title: look for title, look in CHECKS.items() if title not in left_out}
+    return checks | ({"initial state": check_initial} if case.name in WITHOUT_WEIGHTS else {})
+
+
+def weights_lacking(folder: Path) -> str | None:
+    """Why a bundle has no weights that ``pack --weights`` would take, which the model zoo fails it for; or ``None``."""
+    try:
+        read_weights(folder)
+    except RegInputError as error:
+        lacking = str(error).removeprefix(f"{folder}/").rstrip(".")
+        return f"the model zoo fails a bundle without {WEIGHTS}, and {lacking}"
+    return None
 
 
 def finding_of(look: Callable[[Case], str | None], case: Case) -> str | None:
@@ -140,6 +155,13 @@ def check_files(case: Case) -> str | None:
     missing = [file for file in necessary if not (case.folder / file).is_file()]
     large_files(case.folder)
     return f"missing: {', '.join(missing)}" if missing else None
+
+
+def check_weights(case: Case) -> str | None:
+    """The weights that would travel fit the network of inference.json."""
+    with importable(case.copy):
+        network_of(case.copy, case.folder / WEIGHTS)
+    return None
 
 
 def check_metadata(case: Case) -> str | None:
@@ -178,7 +200,7 @@ def check_packed(case: Case) -> str | None:
 def check_strays(case: Case) -> str | None:
     """The packed copy wrote nothing outside its own folder."""
     _ = case.alone  # the commands have run
-    allowed = {case.packed, case.work / "alone" / COMPLETE, case.work / "elsewhere"}
+    allowed = {case.packed, case.packed.with_name(f"{case.name}.zip")}  # MONAI keeps what it downloaded
     strays = [path for folder in ("alone", "elsewhere") for path in (case.work / folder).iterdir()]
     outside = [str(path.relative_to(case.work)) for path in strays if path not in allowed]
     return f"written outside the bundle: {', '.join(outside)}" if outside else None
@@ -318,6 +340,7 @@ def short_network(case: Case) -> dict:
 
 CHECKS: dict[str, Callable[[Case], str | None]] = {
     "necessary files": check_files,
+    "weights": check_weights,
     "metadata schema (verify_metadata)": check_metadata,
     "metadata of what is untrained": check_untrained,
     "version and changelog": lambda case: check_version(case.folder, REPOSITORY / "common"),
@@ -326,6 +349,7 @@ CHECKS: dict[str, Callable[[Case], str | None]] = {
     "label names": check_labels,
     "configs": check_configs,
     "packed twice, same bytes": check_packed,
+    "MONAI downloads the packed copy": check_alone("download"),
     "packed copy alone trains": check_alone("train"),
     "packed copy alone evaluates": check_alone("evaluate"),
     "packed copy alone infers": check_alone("inference"),

@@ -1,4 +1,4 @@
-"""A bundle under examination by ``verify.py``: a copy, the packed copy alone, and what the latter's commands did."""
+"""A bundle under examination by ``verify.py``: a copy, and what MONAI's commands did with the packed one alone."""
 
 import json
 import shutil
@@ -10,8 +10,7 @@ from monai.bundle import ConfigParser
 
 from common.errors import RegInputError
 
-from .alone import Command, run_alone
-from .data.fetch.archive import extract
+from .alone import Command, modules_beside, run_alone, served
 from .lint import read_config
 from .pack import WEIGHTS, pack
 
@@ -60,43 +59,63 @@ class Case:
         """What metadata.json holds."""
         return read_config((self.folder / "configs" / "metadata.json").read_bytes(), "metadata.json")
 
-    @cached_property
+    @property
     def packed(self) -> Path:
-        """The bundle packed and unpacked again, in a folder of its own."""
-        archive = pack(self.name, self.work / "zip", self.folder.parent, history=False)  # a check of its own
-        return extract(archive, self.work / "alone", quiet=True) / self.name
+        """The bundle packed, and downloaded by the first of :attr:`alone`'s commands into a folder of its own."""
+        return self.work / "alone" / self.name
 
     @cached_property
     def alone(self) -> dict[str, str | None]:
-        """What training, evaluating and inferring with the packed copy failed with, run without the repository.
+        """What downloading, training, evaluating and inferring failed with, run without the repository, by MONAI.
 
-        Each works in another folder: the bundle's root, the one above, and elsewhere with ``--bundle_root``.
+        Each works in another folder: an empty one, the bundle's root, the one above, and elsewhere with
+        ``--bundle_root``. Nothing that the metadata do not name, or those packages need, can be imported, and what
+        they name as optional by the last command only.
         """
-        elsewhere = self.work / "elsewhere"
-        elsewhere.mkdir()
-        root = self.packed
+        archive = pack(self.name, self.work / "zip", self.folder.parent, history=False)  # history: a check of its own
+        elsewhere, root = self.work / "elsewhere", self.packed
+        for folder in (elsewhere, root.parent):
+            folder.mkdir()
         calls = {
             "train": (root, ["configs/train.json"], []),
             "evaluate": (root.parent, [f"{self.name}/configs/{file}.json" for file in ("train", "evaluate")], []),
             "inference": (elsewhere, [str(root / "configs" / "inference.json")], ["--bundle_root", str(root)]),
         }
-        commands = [
-            Command(str(cwd), ["run", "--config_file", str(files), *more, *short_arguments(cwd, files)])
-            for cwd, files, more in calls.values()
-            if all((cwd / file).is_file() for file in files)
+        with served(archive.parent) as url:
+            commands = [self.download(f"{url}/{archive.name}")]
+            commands += [self.command(what, *call) for what, call in calls.items()]
+            return dict(zip(["download", *calls], run_alone(commands), strict=True))
+
+    def download(self, url: str) -> Command:
+        """MONAI's command that downloads the bundle."""
+        words = {"name": self.name, "url": url, "bundle_dir": str(self.packed.parent), "progress": "False"}
+        argv = ["download", *(word for key, value in words.items() for word in (f"--{key}", value))]
+        return Command(str(self.packed.parent), argv, self.hidden(optional=False))
+
+    def command(self, what: str, cwd: Path, files: list[str], more: list[str]) -> Command:
+        """MONAI's command for configs of the downloaded bundle, made short."""
+        own = [self.config(Path(file).name) for file in files]
+        argv = [
+            "run",
+            "--config_file",
+            str(files),
+            *more,
+            *short_arguments([file for file in own if Path(file).is_file()]),
         ]
-        outcomes = iter(run_alone(commands))
-        return {
-            what: next(outcomes) if all((cwd / file).is_file() for file in files) else f"{files[-1]} is missing"
-            for what, (cwd, files, _) in calls.items()
-        }
+        return Command(str(cwd), argv, self.hidden(optional=what == "inference"))
+
+    def hidden(self, optional: bool) -> list[str]:
+        """Modules that a person lacks who installed what the metadata name, with or without what they call optional."""
+        named = ["monai", "torch", "numpy", *self.metadata.get("required_packages_version", {})]
+        return modules_beside([*named, *(self.metadata.get("optional_packages_version", {}) if optional else ())])
 
     @cached_property
     def weights(self) -> Path:
         """``models/model.pt`` of the bundle, or else the one that the short training wrote."""
         own, short = self.folder / WEIGHTS, self.packed / WEIGHTS
+        failure = None if own.is_file() else self.alone["train"]
         if not own.is_file() and not short.is_file():
-            raise RegInputError(f"there is no {WEIGHTS}, and the short training wrote none: {self.alone['train']}")
+            raise RegInputError(f"there is no {WEIGHTS}, and the short training wrote none: {failure}")
         return own if own.is_file() else short
 
     def config(self, file: str) -> str:
@@ -104,9 +123,9 @@ class Case:
         return str(self.copy / "configs" / file)
 
 
-def short_arguments(cwd: Path, files: list[str]) -> list[str]:
+def short_arguments(files: list[str]) -> list[str]:
     """``--id value`` for every entry of ``SHORT`` that the merged configs have."""
-    pairs = short_overrides([cwd / file for file in files])
+    pairs = short_overrides([Path(file) for file in files])
     return [part for key, value in pairs.items() for part in (f"--{key}", json.dumps(value))]
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tools.alone import Command, alone_environment, run_alone
+from tools.alone import Command, alone_environment, modules_beside, run_alone
 from tools.repository import REPOSITORY
 
 
@@ -26,13 +26,17 @@ def test_common_stays_shut_out_with_the_repository_as_working_directory():
     done = subprocess.run(
         [sys.executable, "-c", "import common"], cwd=REPOSITORY, env=alone_environment(), capture_output=True, text=True
     )
-    assert "common is blocked" in done.stderr
+    assert "No module named 'common'" in done.stderr
 
 
 def test_each_command_fails_or_passes_by_itself(tmp_path):
-    """The unpacked sources need `common` and fail even in the repository; what needs nothing of ours passes after."""
+    """The unpacked sources need `common` and fail even in the repository; what needs nothing of ours passes after.
+
+    And what is hidden cannot be imported by that command, and can by the next.
+    """
     (tmp_path / "fine.json").write_text(json.dumps({"run": ["$print('fine')"]}))
     (tmp_path / "ends.json").write_text(json.dumps({"run": ["$exit(3)"]}))
+    (tmp_path / "needs.json").write_text(json.dumps({"run": ["$__import__('safetensors')"]}))
     run = ["run", "--logging_file", "False", "--config_file"]
     outcomes = run_alone(
         [
@@ -40,9 +44,21 @@ def test_each_command_fails_or_passes_by_itself(tmp_path):
             Command(str(tmp_path), [*run, "fine.json", "--meta_file", "fine.json"]),
             Command(str(tmp_path), [*run, "ends.json", "--meta_file", "fine.json"]),
             Command(str(tmp_path), [*run, "missing.json"]),
+            Command(str(tmp_path), [*run, "needs.json", "--meta_file", "fine.json"], ["safetensors"]),
+            Command(str(tmp_path), [*run, "needs.json", "--meta_file", "fine.json"]),
         ]
     )
     assert "common" in outcomes[0]
     assert outcomes[1] is None
     assert "exited with 3" in outcomes[2]
     assert "missing.json" in outcomes[3]
+    assert "No module named 'safetensors'" in outcomes[4]
+    assert outcomes[5] is None
+
+
+def test_what_was_not_asked_for_is_beside_it_and_what_that_needs_is_not():
+    """SciPy needs numpy; MONAI's requirements ask for torch; a bundle's own package is never hidden."""
+    beside = set(modules_beside(["scipy"]))
+    assert {"torch", "monai", "nibabel", "numba", "typer"} <= beside
+    assert not {"scipy", "numpy", "common", "eoir_bundle"} & beside
+    assert not {"torch", "sympy", "numpy"} & set(modules_beside(["MONAI"]))

@@ -22,9 +22,11 @@ def test_packs_are_listed_under_a_release_that_is_looked_at_first(tmp_path, monk
     monkeypatch.setattr("tools.pack.pack_all", lambda names, out, weights: [out / f"{name}.zip" for name in names])
     monkeypatch.setattr("tools.pack.names_of", lambda asked: ["a", "b"] if asked == "all" else [asked])
     monkeypatch.setattr("tools.catalog.add_release", lambda archives, release: listed.append((archives, release)))
+    monkeypatch.setattr("tools.history.untagged", lambda folders: " ".join(path.name for path in folders))
     archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
-    said = run("pack", "all", "--out", str(tmp_path), "--release", "me/bundles/v1").stdout
-    assert said.split() == [str(path) for path in archives] and listed == [(archives, "me/bundles/v1")]
+    result = run("pack", "all", "--out", str(tmp_path), "--release", "me/bundles/v1")
+    assert result.stdout.split() == [str(path) for path in archives] and result.stderr == "a b\n"
+    assert listed == [(archives, "me/bundles/v1")]
     with pytest.raises(RegInputError, match="expected OWNER/REPO/TAG"):
         run("pack", "all", "--out", str(tmp_path), "--release", "v1")
     assert len(listed) == 1

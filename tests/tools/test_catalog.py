@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+import urllib.request
+import zipfile
 from types import SimpleNamespace
 
 import pytest
-from monai.bundle import get_all_bundles_list, get_bundle_info
+from monai.bundle import download, get_all_bundles_list, get_bundle_info
 
 from common.errors import RegInputError
+from tools.alone import served
 from tools.catalog import add_release
+from tools.pack import pack
 from tools.releases import find_release
 
-from .toy import write
+from .toy import edit_json, write, write_toy
 
 
 @pytest.fixture
@@ -75,6 +79,42 @@ def test_monai_lists_and_describes_what_is_in_it(archives, tmp_path, monkeypatch
         "/eoir_v0.6.0.zip"
     )
     assert set(asked) == {"https://raw.githubusercontent.com/me/bundles/v1/models/model_info.json"}
+
+
+class ToLoopback(urllib.request.HTTPSHandler):
+    """Asks a server of this machine for what is asked of any by https."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def https_open(self, request: urllib.request.Request):
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.url}{request.selector}")
+
+
+def test_monai_downloads_the_newest_from_the_release_that_it_names(tmp_path, monkeypatch):
+    """By its own command, both of GitHub's hosts on this machine: the list at its tag, the zip in its release."""
+    toy = write_toy(tmp_path)
+    release = tmp_path / "served" / "me" / "bundles" / "releases" / "download" / "v1"
+    options = {"common_dir": tmp_path / "common", "history": False}
+    packed = [pack("toy", release, toy.parent, **options)]
+    edit_json(toy / "configs" / "metadata.json", version="0.1.1", changelog={"0.1.1": "newer"})
+    packed.append(pack("toy", release, toy.parent, **options))
+    add_release(packed, "me/bundles/v1", tmp_path / "served" / "me" / "bundles" / "v1" / "models" / "model_info.json")
+    with served(tmp_path / "served") as url:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), ToLoopback(url))
+
+        def get(asked: str, **options):
+            with opener.open(asked) as answer:
+                return SimpleNamespace(raise_for_status=lambda: None, text=answer.read().decode())
+
+        monkeypatch.setattr("urllib.request._opener", opener)
+        monkeypatch.setattr("monai.bundle.scripts.requests", SimpleNamespace(get=get))
+        download(name="toy", source="github", repo="me/bundles/v1", bundle_dir=tmp_path / "got", progress=False)
+    names = zipfile.ZipFile(packed[1]).namelist()
+    found = {str(path.relative_to(tmp_path / "got")) for path in (tmp_path / "got").rglob("*") if path.is_file()}
+    assert found == {*names, "toy_v0.1.1.zip"}
+    assert (tmp_path / "got" / "toy_v0.1.1.zip").read_bytes() == packed[1].read_bytes()
 
 
 def test_fetch_finds_the_newest_in_it(archives, tmp_path):

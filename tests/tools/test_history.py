@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from common.errors import RegInputError
-from tools.history import changed_since_version
+from tools.history import changed_since_version, untagged
 from tools.pack import pack
 from tools.repository import REPOSITORY
 
@@ -125,11 +125,14 @@ def test_common_may_change_until_a_tag_holds_the_version(toy):
     root = toy.parent.parent
     write(root / "common" / "spatial.py", "SCALE = 2\n")
     assert finding(toy) is None
+    assert untagged([toy]) == "no tag holds toy 0.1.0 yet: two zips of that version may differ until it is tagged"
     git(root, "tag", "v0.1.0")
+    assert untagged([toy]) is None
     assert "version 0.1.0 was tagged v0.1.0, and common/spatial.py changed since" in finding(toy)
     raise_version(toy, "0.1.1")
+    assert "no tag holds toy 0.1.1 yet" in untagged([toy, toy])
     commit(root)
-    assert finding(toy) is None
+    assert finding(toy) is None and "no tag holds toy 0.1.1 yet" in untagged([toy])
 
 
 def test_a_tag_of_an_earlier_version_says_nothing_of_the_next(toy):
@@ -151,7 +154,8 @@ def test_the_first_tag_counts_where_several_hold_the_version(toy):
 
 
 def test_without_a_repository_there_is_nothing_to_compare_with(tmp_path):
-    assert finding(write_toy(tmp_path)) is None
+    toy = write_toy(tmp_path)
+    assert finding(toy) is None and untagged([toy]) is None
 
 
 def test_pack_refuses_what_changed_and_takes_it_with_a_new_version_and_its_line(toy):

@@ -24,6 +24,7 @@ from tools.verify import (
     check_strays,
     check_torchscript,
     check_untrained,
+    check_weights,
     checks_of,
     finding_of,
     liven,
@@ -49,7 +50,15 @@ def known_common(monkeypatch):
     monkeypatch.setattr("common.spatial.SCALE", 1, raising=False)
 
 
-QUICK = [check_files, check_metadata, check_untrained, check_labels, check_configs, check_properties("train")]
+QUICK = [
+    check_files,
+    check_weights,
+    check_metadata,
+    check_untrained,
+    check_labels,
+    check_configs,
+    check_properties("train"),
+]
 QUICK += [check_properties("inference"), check_net, check_torchscript]
 
 
@@ -181,6 +190,7 @@ def test_a_network_that_cannot_be_scripted_is_found(case, known_common):
 def test_weights_of_another_network_are_found(case, known_common):
     torch.save({"weights": torch.ones(1)}, case.folder / "models" / "model.pt")
     assert finding_of(check_torchscript, case) is not None
+    assert finding_of(check_weights, case) == "RuntimeError: Error(s) in loading state_dict for Net:"
 
 
 def test_the_process_forgets_the_bundle_that_it_looked_at(case, known_common):
@@ -202,7 +212,6 @@ def test_a_zip_of_other_bytes_is_found(case, monkeypatch):
 @pytest.fixture
 def after_commands(case, monkeypatch):
     """The toy as if its packed copy had run: what each command failed with, and no file written by it."""
-    case.packed = case.work / "alone" / "toy"
     (case.packed / "eval").mkdir(parents=True)
     (case.work / "elsewhere").mkdir()
     case.alone = {"train": None, "evaluate": "Traceback\n...\nValueError: no", "inference": None}
@@ -238,12 +247,28 @@ def exempt(after_commands, known_common, monkeypatch):
 
 def test_only_what_is_declared_is_exempt_and_of_exports_alone(exempt):
     said: list[str] = []
-    assert checks_of("eoir", said.append) == CHECKS and not said
-    checks = checks_of("toy", said.append)
+    checks = checks_of(exempt, said.append)
     exports = ["TorchScript equals eager (ckpt_export)", "ONNX equals eager (onnxruntime)"]
     assert said == [f"-     {check}: left out, because {WHY}" for check in exports]
     assert set(CHECKS) - set(checks) == set(exports)
     assert checks["initial state"] is check_initial
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda weights: None, None),
+        (lambda weights: weights.unlink(), "models/model.pt is missing, expected trained weights"),
+        (lambda weights: weights.write_bytes(bytes(5 * 2**20 + 1)), "models/model.pt has 5.0 MiB, expected at most 5"),
+    ],
+)
+def test_weights_that_do_not_travel_are_said_and_no_finding(case, damage, reason):
+    said: list[str] = []
+    damage(case.folder / "models" / "model.pt")
+    checks = checks_of(case, said.append)
+    assert set(CHECKS) - set(checks) == ({"weights"} if reason else set())
+    told = "-     weights: left out, because the model zoo fails a bundle without models/model.pt, and "
+    assert len(said) == bool(reason) and all(line.startswith(told + reason) for line in said)
 
 
 def test_what_is_exempt_passes_and_has_to_register_where_others_train(exempt):
@@ -318,7 +343,7 @@ def test_an_unknown_bundle_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def verified(tmp_path_factory):
-    """Every check on a fresh checkout's EOIR: the lines said, the findings, and whether folder and process changed."""
+    """Every check on a fresh checkout's EOIR, which has no weights: lines, findings, and whether anything changed."""
     said: list[str] = []
     folder = tmp_path_factory.mktemp("bundles") / "eoir"
     shutil.copytree(REPOSITORY / "bundles" / "eoir", folder, ignore=shutil.ignore_patterns("eval", "models", "__pyc*"))
@@ -332,7 +357,7 @@ def content_of(folder):
 
 
 @pytest.mark.slow  # about 40 s of one core
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", [title for title in CHECKS if title != "weights"])
 def test_eoir_is_sound(verified, name):
     """The packed copy alone trains, evaluates and infers, and everything else that verify looks at."""
     assert dict(verified[1])[name] is None
@@ -340,7 +365,8 @@ def test_eoir_is_sound(verified, name):
 
 @pytest.mark.slow
 def test_each_check_says_one_line(verified):
-    assert [line.split(maxsplit=1)[1].split(":")[0] for line in verified[0]] == [check.name for check in verified[1]]
+    titles = [line.split(maxsplit=1)[1].split(":")[0] for line in verified[0]]
+    assert titles == ["weights", *(check.name for check in verified[1])]
 
 
 def test_every_bundle_of_a_folder_is_verified_and_its_seconds_said(tmp_path, monkeypatch):

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FOLDER", "Command", "alone_environment", "run_alone"]
+from .loopback import served
+from .packages import modules_beside
+
+__all__ = ["FOLDER", "Command", "alone_environment", "modules_beside", "run_alone", "served"]
 
 FOLDER = Path(__file__).parent
 """Goes on PYTHONPATH: its ``sitecustomize.py`` shuts the repository out."""
@@ -20,11 +23,17 @@ class Command(NamedTuple):
 
     cwd: str
     argv: list[str]
+    hidden: Sequence[str] = ()
+    """Top-level modules that cannot be imported, unless an earlier command did; see :func:`modules_beside`."""
 
 
 def alone_environment() -> dict[str, str]:
-    """This process's environment without the repository: only the blocker on PYTHONPATH, no byte code written."""
-    return {**os.environ, "PYTHONPATH": str(FOLDER), "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    """This process's environment without the repository: only the blocker on PYTHONPATH, no byte code written.
+
+    And no proxy between a process and its own machine.
+    """
+    quiet = {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1", "no_proxy": "127.0.0.1"}
+    return {**os.environ, "PYTHONPATH": str(FOLDER), **quiet}
 
 
 def run_alone(commands: Sequence[Command], timeout_s: float = 900) -> list[str | None]:

@@ -1,7 +1,7 @@
 """Run calls of ``python -m monai.bundle``, read as JSON from the standard input, one after the other in this process.
 
-Usage: commands.py RESULTS < COMMANDS, with COMMANDS [{"cwd", "argv"}, ...] and RESULTS a list of null or a text.
-Imports nothing of the repository: it is started where that is shut out.
+Usage: commands.py RESULTS < COMMANDS, with COMMANDS [{"cwd", "argv", "hidden"}, ...] and RESULTS a list of null or a
+text. Imports nothing of the repository: it is started where that is shut out.
 """
 
 import json
@@ -11,10 +11,13 @@ import sys
 import traceback
 from pathlib import Path
 
+import sitecustomize  # this folder's, which Python ran at its start
 
-def run(cwd: str, argv: list[str]) -> str | None:
+
+def run(cwd: str, argv: list[str], hidden: list[str]) -> str | None:
     """Run one command as ``python -m`` would; ``None``, or its traceback and, as the last line, the first cause."""
     os.chdir(cwd)
+    sitecustomize.HIDDEN = set(hidden)
     before = list(sys.path)
     sys.argv = ["monai.bundle", *argv]
     sys.path[0] = ""  # `python -m` looks into the working directory first

@@ -1,19 +1,30 @@
 """Python runs this at its start where this folder is on PYTHONPATH: the repository cannot be imported afterwards."""
 
-import importlib.abc
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 
-BLOCKED = ("common", "tools")
+OURS = ("common", "tools")
+HIDDEN: set[str] = set()
+"""Top-level modules of other packages that are to look as if they were not installed."""
 
 
-class Blocker(importlib.abc.MetaPathFinder):
-    """Refuses the repository's top-level packages, wherever they might be found."""
+class Blocker(PathFinder):
+    """Finds what is on the path, but for the repository's top-level packages and those in ``HIDDEN``.
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Raise for ``common`` and ``tools`` themselves; ``<bundle>_bundle.common`` has another full name."""
-        if fullname.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"{fullname} is blocked, as if it were not installed.", name=fullname)
+    It answers that there is no such module and raises nothing: torch and MONAI ask for packages that they can do
+    without.
+    """
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """As PathFinder; ``<bundle>_bundle.common`` has another full name than ``common``."""
+        top = fullname.partition(".")[0]
+        return None if top in OURS or top in HIDDEN else super().find_spec(fullname, path, target)
 
 
 # an editable install offers `common` and every `<name>_bundle` of the checkout through a finder of its own
-sys.meta_path[:] = [Blocker(), *(f for f in sys.meta_path if "__editable__" not in getattr(f, "__module__", ""))]
+sys.meta_path[:] = [
+    Blocker if finder is PathFinder else finder
+    for finder in sys.meta_path
+    if "__editable__" not in getattr(finder, "__module__", "")
+]

@@ -54,6 +54,22 @@ def windows(
 
 
 @benchmark.command()
+def export(
+    out: Out = "results",
+    bundles: Annotated[str | None, typer.Option(help="names, with commas; default all that can be exported")] = None,
+    formats: Annotated[str, typer.Option(help="with commas")] = "onnx,torchscript",
+    size: Annotated[str | None, typer.Option(help="of the pair; default twice the least of each metadata")] = None,
+    threads: Annotated[int, typer.Option(help="of torch and onnxruntime")] = 2,
+) -> None:
+    """Every network as ONNX and TorchScript: megabytes, seconds, and the difference from torch, on one pair."""
+    from .exports import benchmark_exports
+
+    grid, names = None if size is None else numbers(size, "x", "--size"), bundles.split(",") if bundles else None
+    stack = {"threads": threads, "command": command_line()}
+    print(benchmark_exports(Path(out), names, formats.split(","), grid, **stack))
+
+
+@benchmark.command()
 def accuracy(
     dataset_dir: Annotated[str, typer.Option(help="prepared data set whose test pairs have labels")],
     work: Annotated[str, typer.Option(help="folder for weights and registrations, kept")],

@@ -88,6 +88,14 @@ def table_quality(
     print(report_quality(Path(pairs), Path(out)))
 
 
+@report.command("export")
+def table_export(scores: Annotated[str, typer.Option(help="csv of benchmark export")]) -> None:
+    """Exported networks: megabytes, seconds, and the difference from torch."""
+    from .report_exports import report_exports
+
+    print(report_exports(Path(scores)))
+
+
 @report.command("reliability")
 def table_reliability(
     counts: Annotated[str, typer.Option(help="csv of make reliability")] = "results/reliability.csv",

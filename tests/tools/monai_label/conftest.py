@@ -15,11 +15,15 @@ MAX_MIB = 4
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator:
-    """The running server; the study phantom_005 waits for a label, whose truth is in ``root/truth``."""
+    """The running server; the study phantom_005 waits for a label, whose truth is in ``root/truth``.
+
+    ``root`` lies in a folder of its own, so that what a path with ``..`` in it reaches can be looked at.
+    """
     pytest.importorskip("monailabel", reason="MONAI Label is in the environment of `make test-label`")
     from .live import Server
 
-    root = tmp_path_factory.mktemp("server")
+    root = tmp_path_factory.mktemp("outer") / "root"
+    root.mkdir()
     write_studies(root)
     running = Server(root, [development_bundle(root), packed_bundle(root)], ("--max-upload-mib", str(MAX_MIB)))
     running.start()
