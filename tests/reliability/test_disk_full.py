@@ -50,8 +50,14 @@ def limits(folder: Path) -> list[int]:
 
 
 def spread(values: list[int], count: int) -> list[int]:
-    """So many of them, from the first to the last."""
-    return [values[round(k * (len(values) - 1) / max(count - 1, 1))] for k in range(min(count, len(values)))]
+    """So many of them, or all, from the first to the last."""
+    count = min(count, len(values))
+    return [values[round(k * (len(values) - 1) / max(count - 1, 1))] for k in range(count)]
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, [9]), (2, [9, 1]), (3, [9, 5, 1]), (20, [9, 7, 5, 3, 1])])
+def test_limits_are_spread_over_all_sizes_and_none_twice(count, chosen):
+    assert spread([9, 7, 5, 3, 1], count) == chosen
 
 
 def is_told(said: Path) -> bool:
