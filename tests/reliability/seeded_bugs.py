@@ -116,8 +116,8 @@ BUGS: dict[str, list[Mutant]] = {
     "LNCC's window off its middle": [
         Mutant(
             "common/lncc.py",
-            "return convolution(fields, weight,",
-            "return convolution(fields.roll(1, -1), weight,",
+            "return convolve(fields, weight,",
+            "return convolve(fields.roll(1, -1), weight,",
             "dense",
         ),
         Mutant(
