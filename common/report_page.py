@@ -104,6 +104,7 @@ def registration_page(view: PairView, metrics: Mapping) -> str:
         seconds=step_rows(metrics.get("seconds_by_step") or {"registration": metrics.get("seconds")}),
         settings=[(words(key), told(value)) for key, value in flat(metrics.get("settings") or {})],
         labels=labels,
+        disjoint=[label["name"] for label in labels if label["cells"][1]["value"] == 0],
         label_heads=("Label", "Dice before", "Dice", "HD95 before, mm", "HD95, mm"),
         outlined=tuple(data["labels"]),
         folds=data["folds"]["count"] if data["folds"] else 0,

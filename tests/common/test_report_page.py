@@ -114,6 +114,13 @@ def test_every_signal_that_is_held_against_limits_has_a_name():
     assert any(line.startswith("Overlap not known below") for line in lines_of(FULL))
 
 
+def test_labels_without_overlap_are_named_and_their_hd95_explained():
+    lost = FULL | {"dice_per_label": {"2": 0.0, "3": 0.1}, "hd95_mm_per_label": {"2": 83.1, "3": 9.0}}
+    told = [line for line in lines_of(lost) if line.startswith("No overlap")]
+    assert len(told) == 1 and told[0].startswith("No overlap after the warp: 2 left putamen. ")
+    assert not any(line.startswith("No overlap") for line in lines_of(FULL))
+
+
 @pytest.mark.parametrize("text", ["Dice 0.400 → 0.812", "HD95 7.00 → 2.35 mm", "TRE 6.10 → 1.23 mm", "Folds 0.0000 %"])
 def test_scores_are_told_before_and_after(text):
     assert any(line.startswith(text) for line in lines_of(FULL))
