@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import resource
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 __all__ = ["download_alone", "in_time", "start_alone", "unpack_alone"]
 
 LIMIT_S = 15
+LIMIT_BYTES = 2**30  # of a file: of a download without end nobody has to see more
 
 
 def download_alone(url: str, path: Path, sha256: str) -> None:
@@ -35,14 +38,14 @@ def start_alone(function: Callable[..., None], *arguments: Any, work: Path) -> m
 
 
 def in_time(function: Callable[..., None], *arguments: Any, work: Path) -> int | None:
-    """The exit status of such a process, 1 if it raised; ``None`` if it had to be killed after 15 s."""
+    """The exit status of such a process, 1 if it raised; ``None`` if it had to be killed, after 15 s or 1 GiB."""
     process = start_alone(function, *arguments, work=work)
     process.join(LIMIT_S)
     if process.exitcode is None:
         process.kill()
         process.join()
         return None
-    return process.exitcode
+    return None if process.exitcode < 0 else process.exitcode
 
 
 def quietly(function: Callable[..., None], arguments: tuple, work: Path) -> None:
@@ -51,4 +54,6 @@ def quietly(function: Callable[..., None], arguments: tuple, work: Path) -> None
     for descriptor in (1, 2):
         os.dup2(silence, descriptor)
     tempfile.tempdir = str(work)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, and a caller would be told of an error
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
     function(*arguments)

@@ -161,7 +161,7 @@ CASES = (
     Good(19, "a path with spaces, quotes and other letters", odd_path),
     Bad(20, "a name of 300 letters", long_name("x" * 300 + ".nii.gz"), "too long|does not exist"),
     Bad(20, "a path of 5000 letters", long_name("deeper/" * 700 + "x.nii.gz"), "too long|does not exist"),
-    Good(21, "lists with a byte order mark and CR LF", windows_lists, by=("prepare", "evaluate", "train")),
+    Good(21, "lists with a byte order mark and CR LF", windows_lists, by=("prepare", "evaluate", "train"), alone=False),
 )
 
 

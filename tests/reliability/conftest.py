@@ -1,13 +1,14 @@
 """How the tests of reliability are counted: ``--full`` for all cases, ``--ledger FILE`` for the table."""
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.reliability.ledger import Ledger, rows_of, update
+from tests.reliability.ledger import Ledger, rows_of, uncounted, update
 from tools.benchmark.measuring import device_name
 from tools.repository import commit
 
@@ -20,9 +21,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--ledger", type=Path, help="csv to write what was tried, right and wrong into")
 
 
+class Failed:
+    """The names of the tests that ended otherwise than well, those of other processes among them."""
+
+    def __init__(self) -> None:
+        self.tests: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.tests.add(report.nodeid)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--ledger", None) and not hasattr(config, "workerinput"):
         config.ledger_folder = tempfile.TemporaryDirectory()
+        config.ledger_failed = Failed()
+        config.pluginmanager.register(config.ledger_failed)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -53,8 +67,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if folder is None:
         return
     lines = [json.loads(line) for file in Path(folder.name).glob("*.jsonl") for line in file.read_text().splitlines()]
-    path = session.config.getoption("--ledger")
-    command = "pytest " + " ".join(map(str, session.config.invocation_params.args))
+    missing = uncounted(session.config.ledger_failed.tests, lines)
+    command = shlex.join(["python", "-m", "pytest", *map(str, session.config.invocation_params.args)])
     told = {"device": device_name("cpu"), "commit": commit(), "command": command}
-    update(path, [row | told for row in rows_of(lines)])
+    rows = [row | told for row in rows_of(lines) if row["subject"] not in missing]
+    update(session.config.getoption("--ledger"), rows, missing)
     folder.cleanup()
+    if missing:
+        print(f"\nno row for {', '.join(sorted(missing))}: a test failed otherwise than by a case that was told")

@@ -1,5 +1,7 @@
 """What servers and networks do to a download, each as an answer to whoever asks for a file."""
 
+import socket
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -85,7 +87,13 @@ def other_version(content: bytes) -> Answer:
 
 
 def reset(content: bytes) -> Answer:
-    return lambda handler, request: handler.connection.close()
+    """The connection is torn down, by RST and not by FIN."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+
+    return answer
 
 
 def silent(content: bytes) -> Answer:
