@@ -1,7 +1,7 @@
 """MONAI Label needs numpy 1.26, so everything that a bundle carries runs on it as well as on numpy 2.
 
-``pytest -m slow tests/test_numpy1.py`` builds ``.venv-numpy1`` once, then takes as long as the tests of ``common`` and the
-bundles and one short training.
+``pytest -m slow tests/test_numpy1.py`` builds ``.venv-numpy1`` once, then takes as long as the tests of ``common`` and
+the bundles and one short training.
 """
 
 import os

@@ -12,6 +12,7 @@ from tests.bundles.pairwise import configs, copy_of_bundle
 from tests.bundles.trained import run
 from tools.benchmark.training import bits
 
+SLOW = pytest.mark.slow
 SHORT = {"stage_epochs": 2, "max_epochs": 6, "steps_per_epoch": 1, "val_interval": 6, "stages_in_use": 3}
 
 
@@ -38,8 +39,8 @@ def test_every_stage_was_trained(whole):
     assert all(any(value.any() for value in head) for head in heads)  # they began as zeros
 
 
-@pytest.mark.parametrize("epoch", [3, 4])
-def test_a_run_that_stopped_in_or_after_the_second_stage_ends_as_one_that_did_not(whole, dataset, tmp_path, epoch):
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=SLOW), 3, 4, pytest.param(5, marks=SLOW)])
+def test_a_run_that_stopped_in_or_after_any_stage_ends_as_one_that_did_not(whole, dataset, tmp_path, epoch):
     """Bitwise: weights, optimizer, best metric; what is frozen stays what it was."""
     train(dataset, tmp_path, max_epochs=epoch)
     stopped = checkpoint(tmp_path, epoch)["parts"]["network"]
@@ -47,9 +48,9 @@ def test_a_run_that_stopped_in_or_after_the_second_stage_ends_as_one_that_did_no
     mine, theirs = checkpoint(tmp_path, 6), checkpoint(whole, 6)
     assert bits(mine["parts"]["network"]) == bits(theirs["parts"]["network"])
     assert bits(mine["parts"]["optimizer"]) == bits(theirs["parts"]["optimizer"])
-    frozen = "stages.0." if epoch == 3 else ("stages.0.", "stages.1.")
+    frozen = tuple(f"stages.{k}." for k in range(epoch // 2))
     kept = [key for key in stopped if key.startswith(frozen)]
-    assert kept and all(torch.equal(stopped[key], mine["parts"]["network"][key]) for key in kept)
+    assert bool(kept) == bool(frozen) and all(torch.equal(stopped[key], mine["parts"]["network"][key]) for key in kept)
     assert not bits(stopped) == bits(mine["parts"]["network"])
 
 
@@ -74,6 +75,16 @@ def test_oasis_trains_on_the_pairs_of_its_list_sixteen_patches_a_step(dataset):
     assert len(data) == len(listed) and data.pairing == "given"
     assert parser.get_parsed_content("batch_size") * parser.get_parsed_content("patches") == 16
     assert parser.get_parsed_content("max_epochs") == 1200
+
+
+def test_oasis_trains_with_what_the_paper_states(dataset):
+    parser = ConfigParser()
+    parser.read_config([str(configs("patch_fcn") / f"{name}.json") for name in ("train", "oasis")])
+    parser.update({"dataset_dir": str(dataset), "device": "cpu"})
+    loss, network = parser.get_parsed_content("loss"), parser.get_parsed_content("network_def")
+    assert (loss.sigma, loss.kernel_size, network.stages[0].patch_size, network.stride) == (0.001, 7, 64, [32] * 3)
+    assert parser.get_parsed_content("optimizer").param_groups[0]["lr"] == 1e-4
+    assert parser.get_parsed_content("train::view::alphas") == [0.01, 0.005, 0.001]
 
 
 @pytest.mark.parametrize("overlay", ["malc", "mindboggle"])
