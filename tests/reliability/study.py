@@ -174,6 +174,12 @@ def register(study: Study) -> Callable[[], None]:
     return regbundles("register", *images, *labels, *plain, f"--out={study.out}", *study.register)
 
 
+def register_list(study: Study) -> Callable[[], None]:
+    """`regbundles register` of the pair that the datalist has to validate on."""
+    plain = ["--affine=none", "--no-picture", "--no-report", "--no-inverse", f"--overlay={study.base / 'short.json'}"]
+    return regbundles("register", f"--dataset-dir={study.data}", "--section=validation", *plain, f"--out={study.out}")
+
+
 def prepare(study: Study) -> Callable[[], None]:
     """`regbundles data prepare folder` of a table of two scans."""
     words = ("--images", study.data / "scans.csv", "--anatomy", "brain", "--workers", 1, "--out", study.out)
@@ -212,6 +218,7 @@ def ask_network(study: Study) -> Callable[[], None]:
 
 COMMANDS = {
     "register": register,
+    "register list": register_list,
     "prepare": prepare,
     "evaluate": evaluate,
     "train": train,

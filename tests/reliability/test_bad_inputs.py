@@ -37,7 +37,7 @@ def scans(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def imported(scans, tmp_path_factory) -> None:
     """The sound study goes through every command; what they import late is imported then."""
-    for command in ("register", "prepare", "evaluate", "train", "infer"):
+    for command in ("register", "register list", "prepare", "evaluate", "train", "infer"):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
             assert run(command, fresh(scans, tmp_path_factory.mktemp(command))).status == 0, said.getvalue()
 
