@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Out, ranges, run
+from .arguments import Out, command_line, ranges, run
 from .benchmark.commands import benchmark
 from .bundle_commands import COMMANDS as BUNDLE_COMMANDS
 from .data_commands import data
@@ -66,6 +66,7 @@ def evaluate(
         ndv_in_moving=ndv_in_moving,
         sdlogj_in_mask=sdlogj_in_mask,
         reports=reports,
+        command=command_line(),
     )
 
 

@@ -43,10 +43,12 @@ def decimals(text: str, flag: str) -> list[float]:
 
 
 def command_line() -> str:
-    """The command as it was typed, folders by name alone: a csv holds no private path."""
+    """The command as it was typed, folders and absolute paths by name alone: a csv holds no private path."""
     words, private = ["regbundles"], False
     for word in sys.argv[1:]:
-        words.append(Path(word).name if private else word)
+        name, equals, value = word.rpartition("=")  # of --method NAME=SOURCE and the like
+        known = private or Path(value).is_absolute()
+        words.append(name + equals + Path(value).name if known else word)
         private = word in ("--data", "--dataset-dir", "--out", "--results", "--work", "--weights")
     return shlex.join(words)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from monai.bundle import ConfigParser
 
 from common.errors import RegInputError, first_line
@@ -76,6 +77,13 @@ class BundleRun:
                 f"{path} is missing, expected the weights of {self.root}; train the bundle, or name them with "
                 "--override NAME:ckpt_path=PATH."
             )
+
+    @property
+    def device_type(self) -> str:
+        """What the config names with the overrides, "cpu" or "cuda"; empty if it names none."""
+        parser = merged(self.configs)
+        parser.update(dict(self.overrides or {}))
+        return torch.device(parser.get_parsed_content("device")).type if "device" in parser else ""
 
     def run(self, dataset_dir: str, section: str, out: Path) -> Folder:
         """Register every pair of the section into ``out``; what the bundle prints goes to our standard error.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from common.datalist import check_datalist, read_datalist, read_header
@@ -18,12 +19,14 @@ from common.errors import RegInputError
 from common.files import replace_folder, temporary_folder
 from common.preflight import check_label
 
-from .evaluation_tables import FILES, table, write_results
+from .benchmark.measuring import device_name
+from .evaluation_tables import FILES, ORIGIN_COLUMNS, table, write_results
 from .learn2reg import displacement_stem, write_voxel_displacement
-from .methods import check_sources, parse_methods, predictions_of
+from .methods import Source, check_sources, device_type, parse_methods, predictions_of
 from .pair_pages import PairPages
 from .pair_scores import Rules, Truth, score
 from .predictions import Pair, Predictions
+from .repository import commit
 
 __all__ = ["FORMATS", "evaluate"]
 
@@ -43,6 +46,7 @@ def evaluate(
     ndv_in_moving: bool = False,
     sdlogj_in_mask: bool = False,
     reports: int = 3,
+    command: str = "",
     say: Callable[[str], None] = print,
 ) -> Path:
     """Score every method on every pair of a section and write ``labels.csv``, ``pairs.csv``, ``summary.csv``,
@@ -61,6 +65,7 @@ def evaluate(
         ndv_in_moving: NDV where the moving image is above 0, as LUMIR has it.
         sdlogj_in_mask: SDlogJ in the fixed mask, as Learn2Reg's lung tasks have it.
         reports: pages of so many of each method's worst pairs; -1 of all, 0 of none.
+        command: what ``pairs.csv`` has in its column of that name.
         say: is handed the table, as text.
 
     Returns:
@@ -86,11 +91,13 @@ def evaluate(
         name: predictions_of(source, pairs, dataset_dir, section, folder / "predictions" / name)
         for name, source in sources.items()
     }
+    origins = {name: origin(source, command) for name, source in sources.items()}
     with temporary_folder(folder / "evaluation") as work:
         pages = PairPages(work / "reports", sources, reports, names, rules.labels)
         label_rows, pair_rows = score_all(predictions, pairs, rules, submissions, work / "learn2reg", pages)
         for row in label_rows:
             row["name"] = names.get(row["label"], "")
+        pair_rows = [row | origins[row["method"]] for row in pair_rows]
         write_results(work, label_rows, pair_rows, pairs)
         publish(work, folder)
     say(table(pair_rows, pairs))
@@ -167,6 +174,13 @@ def score_all(
                     write_voxel_displacement(path, prediction.offset, pair.fixed_grid.affine)
                 bar.update()
     return [row for part in labels.values() for row in part], [row for part in rows.values() for row in part]
+
+
+def origin(source: Source, command: str) -> dict[str, str]:
+    """:data:`ORIGIN_COLUMNS` of a method's rows; no device where registration ran elsewhere or not at all."""
+    device = device_type(source)
+    device = device_name(device) if device else ""
+    return dict(zip(ORIGIN_COLUMNS, (device, torch.__version__, commit(), command), strict=True))
 
 
 def publish(work: Path, folder: Path) -> None:

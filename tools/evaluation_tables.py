@@ -15,10 +15,13 @@ from .pair_scores import LABEL_COLUMNS, PAIR_COLUMNS
 from .predictions import Pair
 from .statistics import COMPARED, HIGHER_IS_BETTER, compare, share_images, summarize
 
-__all__ = ["FILES", "table", "write_results"]
+__all__ = ["FILES", "ORIGIN_COLUMNS", "table", "write_results"]
 
 FILES = ("labels.csv", "pairs.csv", "summary.csv", "comparison.csv", "dice.png")
 """What an evaluation may write besides folders."""
+
+ORIGIN_COLUMNS = ("device", "torch", "commit", "command")
+"""What a row of ``pairs.csv`` says of where it is from."""
 
 COMPARISON_COLUMNS = ["first", "other", "metric", "n", "difference", "t95_low", "t95_high", "wilcoxon_p"]
 SHOWN = {
@@ -40,7 +43,7 @@ def write_results(folder: Path, label_rows: list[dict], pair_rows: list[dict], p
     comparisons = comparison_rows(pair_rows)
     tables = {
         "labels.csv": (["method", "pair", "label", "name", *LABEL_COLUMNS], label_rows),
-        "pairs.csv": (["method", "pair", "fixed", "moving", *PAIR_COLUMNS], pair_rows),
+        "pairs.csv": (["method", "pair", "fixed", "moving", *PAIR_COLUMNS, *ORIGIN_COLUMNS], pair_rows),
         "summary.csv": (["method", "metric", "n", "mean", "std", "robust30"], summary_rows(pair_rows)),
         "comparison.csv": (COMPARISON_COLUMNS, comparisons),
     }

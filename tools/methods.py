@@ -12,7 +12,7 @@ from .elastix import Elastix
 from .predictions import Folder, Identity, Pair, Predictions
 from .syn import SyN
 
-__all__ = ["Source", "check_sources", "parse_methods", "predictions_of"]
+__all__ = ["Source", "check_sources", "device_type", "parse_methods", "predictions_of"]
 
 Source = Identity | Folder | BundleRun | SyN | Elastix
 PROGRAMS = {"none": Identity, "syn": SyN, "elastix": Elastix}
@@ -80,6 +80,13 @@ def check_sources(sources: dict[str, Source], pairs: Sequence[Pair]) -> None:
             source.check(pairs)
         else:
             source.check()
+
+
+def device_type(source: Source) -> str:
+    """Where a source registers: "cpu" or "cuda"; empty if it does not, or that is not known."""
+    if isinstance(source, BundleRun):
+        return source.device_type
+    return "cpu" if isinstance(source, SyN | Elastix) else ""
 
 
 def predictions_of(source: Source, pairs: Sequence[Pair], dataset_dir: str, section: str, out: Path) -> Predictions:

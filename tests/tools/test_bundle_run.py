@@ -74,6 +74,14 @@ def test_a_bundle_of_another_collection_is_told_what_it_lacks(bundle):
         BundleRun(bundle).check()
 
 
+def test_the_device_is_the_configs_with_the_overrides(bundle):
+    config = bundle / "configs" / "inference.json"
+    assert BundleRun(bundle).device_type == ""
+    content = json.loads(config.read_text()) | {"device": "$torch.device('cuda')"}
+    config.write_text(json.dumps(content))
+    assert [BundleRun(bundle, (), override).device_type for override in (None, {"device": "cpu"})] == ["cuda", "cpu"]
+
+
 def test_a_bundle_that_fails_ends_with_its_last_line(bundle, tmp_path, monkeypatch, capfd):
     program = "import sys; print('working', file=sys.stderr); sys.exit('found this, expected that.\\n')"
     monkeypatch.setattr(BundleRun, "command", lambda *_: [sys.executable, "-c", program])

@@ -19,7 +19,8 @@ from common.transform_files import write_displacement
 from tools.__main__ import app
 from tools.arguments import ranges
 from tools.evaluate import evaluate as evaluate_all
-from tools.methods import parse_methods
+from tools.methods import device_type, parse_methods
+from tools.repository import commit
 
 from .golden_dataset import CASES, EXPECTED, arrays, landmarks_inside, pair_name, write_golden
 
@@ -190,6 +191,18 @@ def test_nothing_but_the_results_lies_in_the_folder(challenge, own):
     tables = {"labels.csv", "pairs.csv", "summary.csv", "dice.png"}
     assert {path.name for path in own.iterdir()} == tables
     assert {path.name for path in challenge.iterdir()} == tables | {"comparison.csv", "learn2reg"}
+
+
+def test_a_pairs_row_says_what_wrote_it(golden, own, tmp_path, monkeypatch):
+    words = ["evaluate", "--dataset-dir", str(golden), "--method", f"given={golden / 'itk'}", "--reports", "0"]
+    monkeypatch.setattr("sys.argv", ["regbundles", *words, "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    for row in table(tmp_path / "out", "pairs.csv"):
+        written = f"regbundles evaluate --dataset-dir {golden.name} --method given=itk --reports 0 --out out"
+        assert (row["command"], row["torch"], row["commit"]) == (written, torch.__version__, commit())
+        assert row["device"] == ""  # that of a stored field is not known
+    assert {row["command"] for row in table(own, "pairs.csv")} == {""}
 
 
 # Two grids
@@ -418,3 +431,4 @@ def test_a_bundles_folder_is_known_by_its_configs(tmp_path):
     )
     assert [type(source).__name__ for source in sources.values()] == ["BundleRun", "Folder", "Identity", "SyN"]
     assert sources["a"].overlays == ("x.json",) and sources["a"].overrides == {"k::l": "1"}
+    assert [device_type(sources[name]) for name in "bcd"] == ["", "", "cpu"]

@@ -93,7 +93,11 @@ def read_rows(path: Path, needed: Sequence[str], known: Sequence[str]) -> Rows:
     if not rows:
         findings.append("it has no row, expected one at least; add your files.")
     refuse([f"{path}: {text}" for text in findings])
-    findings = [f"line {line} has more cells than columns, expected as many; quote its commas." for line, row in rows if None in row]
+    findings = [
+        f"line {line} has more cells than columns, expected as many; quote its commas."
+        for line, row in rows
+        if None in row
+    ]
     filled = [(line, {k: v.strip() for k, v in row.items() if k and v and v.strip()}) for line, row in rows]
     findings += [
         f"line {line} has no {name}, expected a file; fill it."
