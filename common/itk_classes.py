@@ -16,6 +16,7 @@ import numpy as np
 __all__ = ["from_itk_matrix", "image_view", "itk_class", "read_transforms", "to_itk_matrix", "write_transform"]
 
 STDERR = 2  # the descriptor that C writes to
+HDF5_OVERHEAD = 2**16  # bytes for names, fixed parameters and indices; 20 kB of the composite of two transforms
 FORMATS = ("HDF5", "Matlab", "Txt")  # .h5, .mat and .tfm or .txt
 
 
@@ -56,7 +57,15 @@ def image_view(voxels: np.ndarray, affine: np.ndarray) -> tuple[object, np.ndarr
 
 
 def write_transform(transform: object, path: str) -> None:
-    """Write an ITK transform of doubles, compressed, in the format of the path's suffix."""
+    """Write an ITK transform of doubles, compressed, in the format of the path's suffix.
+
+    Raises:
+        OSError: if a file of HDF5 would not fit without compression; nothing was handed to HDF5 then, whose library
+            ends the process by a signal at its exit after a write that failed.
+        RuntimeError: from ITK, if it cannot write.
+    """
+    if path.endswith(".h5"):
+        require_room(path, transform.GetNumberOfParameters() * 8 + HDF5_OVERHEAD)
     register_formats()
     writer = itk_member("TransformFileWriter", "itkTransformFileWriterTemplateD").New()
     writer.SetFileName(path)
@@ -64,6 +73,14 @@ def write_transform(transform: object, path: str) -> None:
     writer.AddTransform(transform)
     with silence():
         writer.Update()
+
+
+def require_room(path: str, size: int) -> None:
+    """Raise OSError unless a file of so many bytes can be there; it is empty then."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(0)
 
 
 @contextmanager

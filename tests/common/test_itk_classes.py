@@ -1,6 +1,11 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 
+from common import itk_classes
 from common.itk_classes import (
     from_itk_matrix,
     image_view,
@@ -11,6 +16,7 @@ from common.itk_classes import (
     to_itk_matrix,
     write_transform,
 )
+from common.transform_files import write_composite
 
 
 @pytest.mark.slow  # ITK's own names load 1200 modules
@@ -76,3 +82,31 @@ def test_formats_are_told_by_their_suffix(tmp_path, suffix):
     write_transform(transform, str(tmp_path / f"affine{suffix}"))
     (again,) = read_transforms(str(tmp_path / f"affine{suffix}"))
     assert list(again.GetTranslation()) == [3, -4]
+
+
+TOO_FULL = """
+import resource, sys
+import numpy as np
+import torch
+from common.transform_files import write_composite
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+write_composite(sys.argv[1], torch.rand(1, 3, 24, 24, 24), np.eye(4))
+"""
+
+
+@pytest.mark.parametrize("room", [1000, 70_000, 200_000])
+def test_a_process_whose_transform_does_not_fit_ends_by_itself(tmp_path, room):
+    """Room for no header, for none of the field, for some of it; HDF5 would end it by a signal."""
+    words = [sys.executable, "-W", "ignore", "-c", TOO_FULL, str(tmp_path / "transform.h5"), str(room)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1 and "transform.h5 could not be written" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 40])
+def test_no_file_is_larger_than_the_room_that_is_asked_for(tmp_path, size, monkeypatch):
+    asked = []
+    monkeypatch.setattr(itk_classes, "require_room", lambda path, size: asked.append(size))
+    field = torch.randn(1, 3, size, size + 1, size + 2) if size else None
+    write_composite(tmp_path / "transform.h5", field, np.eye(4), np.eye(4))
+    assert (tmp_path / "transform.h5").stat().st_size < asked[0]
