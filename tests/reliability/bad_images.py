@@ -193,6 +193,9 @@ Unusual = partial(Good, alone=False)  # for a registration, not for whoever read
 NAN = float("nan")
 WARPED = ("warped",)
 WORLD = ("displacement", "affine")  # which turn with the world
+ADAM = 2.1e-3  # between weights after one step of 1e-3, which goes as far whatever the gradient's size
+HD95_SHEARED = 0.5  # mm: of oblique steps that the shear makes longer
+metal = with_values(30000, 30000, kind=np.int16)
 on_offset = mapped(lambda values: (10 + values * 1e-5).astype(np.float32))
 CASES = (
     Unfit(22, "one slice with a volume", flat, r"axes|24 x 28 voxels|shape \(24, 28\), expected 3 axes"),
@@ -221,7 +224,13 @@ CASES = (
     Unusual(
         41, "0.01 of contrast on an offset of 10", on_offset, mapped(np.float32), ("register", "infer"), 0.1, WARPED
     ),
-    Unusual(42, "metal", with_values(30000, 30000, kind=np.int16), by=("register", "infer"), atol=3.0, unlike=WARPED),
+    Unusual(41, "the same offset to score", on_offset, mapped(np.float32), ("evaluate",)),
+    Unusual(41, "the same offset to prepare", on_offset, mapped(np.float32), ("prepare",), 1e-3),
+    Unusual(41, "the same offset to train on", on_offset, mapped(np.float32), ("train",), ADAM),
+    Unusual(42, "metal to score", metal, by=("evaluate",)),
+    Unusual(42, "metal to prepare", metal, by=("prepare",), unlike=("image",)),
+    Unusual(42, "metal to train on", metal, by=("train",), atol=ADAM),
+    Unusual(42, "metal", metal, by=("register", "infer"), atol=3.0, unlike=WARPED),
     Good(43, "negative voxel sizes beside an sform", header(pixdim(-6, -6, -6), codes(0, 1))),
     Good(44, "voxel sizes of NaN beside an sform", header(pixdim(NAN, NAN, NAN), codes(0, 1)), said="sform"),
     Good(44, "voxel sizes of 0 beside an sform", header(pixdim(0, 0, 0), codes(0, 1)), said="sform|voxel"),
@@ -230,6 +239,10 @@ CASES = (
     Bad(47, "NaN in the sform", header(rows(NAN, 0, 0, 0)), "expected an invertible one"),
     Bad(48, "an sform of rank 2", header(rows(0, 0, 0, 0)), "expected an invertible one"),
     Unfit(49, "a sheared fixed scan", sheared, "right angles.*resample the fixed", ("register", "infer")),
+    Unusual(
+        49, "sheared scans of a cohort", turned(world(SHEARED)), by=("prepare", "train"), atol=1e-6, unlike=("affine",)
+    ),
+    Unusual(49, "sheared scans to score", turned(world(SHEARED)), by=("evaluate",), atol=HD95_SHEARED),
     Good(50, "an sform and a qform apart", header(codes(1, 2), (QUATERNION, struct.pack("<f", 0.3))), said="apart"),
     Good(51, "oblique scans", turned(world(OBLIQUE)), atol=1e-3, unlike=WORLD),
     Good(52, "left-handed scans", turned(world(np.diag([-1, 1, 1]))), atol=1e-3, unlike=WORLD),
@@ -238,6 +251,7 @@ CASES = (
     Unusual(54, "another size", cropped, by=NEW_GRID, atol=2e-2),
     Unfit(54, "another size in a cohort", cropped, "24.* 28.* 26", by=("prepare", "train")),
     Unfit(55, "scans that do not meet", moved(4000), "lies wholly outside the fixed image", by=("register", "infer")),
+    Unfit(55, "scans of one study that do not meet", moved(4000), "different fields of view", ("prepare",)),
     Good(56, "a header in meters", header((UNITS, b"\1")), said="metres"),
     Good(56, "a header in micrometers", header((UNITS, b"\3")), said="micrometres"),
 )

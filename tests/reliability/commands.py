@@ -26,12 +26,13 @@ class Command:
     words: Callable[[Path], list[str]]
 
 
-def prepare_command(folder: Path, subjects: int = 3) -> Command:
+def prepare_command(folder: Path, subjects: int = 3, workers: int = 1) -> Command:
     """`regbundles data prepare folder` over small brains with labels and landmarks, which it makes in ``folder``."""
     for number in range(subjects):
         write_subject(folder / "raw", f"subject{number}", 0.96 + 0.04 * number)
     words = ["--images", str(folder / "raw"), "--anatomy", "brain", "--validation", "2", "--name", "mine"]
-    return Command("prepare", lambda out: ["data", "prepare", "folder", *words, "--workers", "1", "--out", str(out)])
+    words += ["--workers", str(workers)]
+    return Command("prepare", lambda out: ["data", "prepare", "folder", *words, "--out", str(out)])
 
 
 def phantom(folder: Path, pairs: int) -> str:

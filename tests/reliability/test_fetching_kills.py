@@ -1,12 +1,13 @@
 """Downloads and extractions killed at any moment: the next run ends as one that was never killed, and cleans up."""
 
+import hashlib
 import random
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.reliability.fetching import DATA, TOOLS, sound_zip
+from tests.reliability.fetching import DATA, TOOLS, Tool, sound_zip
 from tests.reliability.fetching_runs import (
     Work,
     command_work,
@@ -66,22 +67,32 @@ def test_a_download_killed_at_any_moment_is_finished_by_the_next(ledger, count, 
     assert all(told.values()), told
 
 
-def test_an_extraction_killed_at_any_moment_is_finished_by_the_next(ledger, count, tmp_path):
-    archive = tmp_path / DATA.zip
-    content = wide_zip(DATA, archive).read_bytes()
+def unpacked_from(tool: Tool, content: bytes) -> tuple[Path, Path]:
+    """Below a tool's folder: its zip once that has come, and what is locked while it is unpacked."""
+    if tool is DATA:
+        return Path(tool.zip), Path(f"{tool.final}.lock")
+    work = Path(f"{Path(tool.zip).stem}.{hashlib.sha256(content).hexdigest()[:12]}.part")
+    return work / tool.zip, work / "unpacked.lock"
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=[tool.name for tool in TOOLS])
+def test_an_extraction_killed_at_any_moment_is_finished_by_the_next(ledger, count, tool, tmp_path):
+    archive = tmp_path / tool.zip
+    content = wide_zip(tool, archive).read_bytes()
+    arrived, lock = unpacked_from(tool, content)
 
     def place(folder: Path) -> None:
-        folder.mkdir()
-        (folder / DATA.zip).write_bytes(content)
+        (folder / arrived).parent.mkdir(parents=True)
+        (folder / arrived).write_bytes(content)
 
-    with offered(DATA, content) as offer:
-        locked = lambda folder: (folder / f"{DATA.final}.lock").exists()  # noqa: E731
+    with offered(tool, content) as offer:
+        locked = lambda folder: (folder / lock).exists()  # noqa: E731
         work = command_work(offer)._replace(has_begun=locked, prepare=place)
         told = survived(work, count(KILLS, 5), tmp_path / "ours")
         assert offer.asked() == 0
     for case, right in told.items():
-        ledger.tell("kills: extraction", case, right)
-    if ledger.kept:
+        ledger.tell("kills: extraction", f"{tool.name} {case}", right)
+    if ledger.kept and tool is DATA:
         for case, right in survived(monai_unpacking(archive), count(KILLS, 5), tmp_path / "alone").items():
-            ledger.tell_alone("kills: extraction", case, right, "MONAI")
+            ledger.tell_alone("kills: extraction", f"{tool.name} {case}", right, "MONAI")
     assert all(told.values()), told

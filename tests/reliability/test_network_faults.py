@@ -1,7 +1,9 @@
 """Servers that fail or deceive, through the two commands that fetch: the file, or one sentence and no file."""
 
+import errno
 import hashlib
 import re
+from urllib.request import urlopen
 
 import pytest
 
@@ -68,3 +70,9 @@ def test_a_fault_costs_one_sentence_or_nothing(ledger, tmp_path, tool, name):
 
 def test_there_are_twenty_and_more():
     assert len(FAULTS) >= 20
+
+
+def test_a_reset_is_one_to_the_client():
+    with serve(FAULTS["reset"].answer(b"")) as server, pytest.raises(ConnectionResetError) as met:
+        urlopen(server.url, timeout=10)
+    assert met.value.errno == errno.ECONNRESET  # a connection that ends without an answer is of this class too
