@@ -9,6 +9,7 @@ names.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 
 import numpy as np
@@ -139,8 +140,9 @@ def own_class(transform: object) -> object:
     return transform
 
 
+@cache
 def register_formats() -> None:
-    """Make the transform file formats known to ITK; to do so again changes nothing."""
+    """Make the transform file formats known to ITK, once: it would look through each registration of them for each file."""
     for name in FORMATS:
         itk_member(f"{name}TransformIO", f"itk{name}TransformIOFactory").RegisterOneFactory()
 

@@ -110,3 +110,14 @@ def test_no_file_is_larger_than_the_room_that_is_asked_for(tmp_path, size, monke
     field = torch.randn(1, 3, size, size + 1, size + 2) if size else None
     write_composite(tmp_path / "transform.h5", field, np.eye(4), np.eye(4))
     assert (tmp_path / "transform.h5").stat().st_size < asked[0]
+
+
+def test_many_files_register_the_formats_once(tmp_path, monkeypatch):
+    """ITK takes the same factory again and again, and asks each for each file: the thousandth took seconds."""
+    calls = []
+    member = itk_classes.itk_member
+    monkeypatch.setattr(itk_classes, "itk_member", lambda *names: calls.append(names[1]) or member(*names))
+    for _ in range(3):
+        write_composite(tmp_path / "transform.h5", None, None, np.eye(4))
+        read_transforms(str(tmp_path / "transform.h5"))
+    assert all(calls.count(name) <= 1 for name in calls if name.endswith("Factory"))

@@ -36,7 +36,7 @@ SUBJECTS = {
     "kills: prepare": Subject(prepare_command, 50),
     # Workers take seconds to import what they need and a moment to work.
     "kills: prepare by two workers": Subject(
-        partial(prepare_command, subjects=6, workers=2), 10, lambda out: any(out.rglob("*.nii.gz"))
+        partial(prepare_command, subjects=6, workers=2), 4, lambda out: any(out.rglob("*.nii.gz"))
     ),
     "kills: register": Subject(register_command, 50),
 }
