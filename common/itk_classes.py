@@ -142,7 +142,7 @@ def own_class(transform: object) -> object:
 
 @cache
 def register_formats() -> None:
-    """Make the transform file formats known to ITK, once: it would look through each registration of them for each file."""
+    """Make the transform file formats known to ITK, once: it looks through each registration of them for each file."""
     for name in FORMATS:
         itk_member(f"{name}TransformIO", f"itk{name}TransformIOFactory").RegisterOneFactory()
 
