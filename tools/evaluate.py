@@ -86,12 +86,12 @@ def evaluate(
     rules = Rules(labels_to_score(labels, names, pairs), layout == "learn2reg", ndv_in_moving, sdlogj_in_mask)
     rules.check(pairs)
 
-    folder = Path(out)
+    folder, code = Path(out), commit()  # before registrations, which take their time
     predictions = {
         name: predictions_of(source, pairs, dataset_dir, section, folder / "predictions" / name)
         for name, source in sources.items()
     }
-    origins = {name: origin(source, command) for name, source in sources.items()}
+    origins = {name: origin(source, code, command) for name, source in sources.items()}
     with temporary_folder(folder / "evaluation") as work:
         pages = PairPages(work / "reports", sources, reports, names, rules.labels)
         label_rows, pair_rows = score_all(predictions, pairs, rules, submissions, work / "learn2reg", pages)
@@ -176,11 +176,11 @@ def score_all(
     return [row for part in labels.values() for row in part], [row for part in rows.values() for row in part]
 
 
-def origin(source: Source, command: str) -> dict[str, str]:
+def origin(source: Source, code: str, command: str) -> dict[str, str]:
     """:data:`ORIGIN_COLUMNS` of a method's rows; no device where registration ran elsewhere or not at all."""
     device = device_type(source)
     device = device_name(device) if device else ""
-    return dict(zip(ORIGIN_COLUMNS, (device, torch.__version__, commit(), command), strict=True))
+    return dict(zip(ORIGIN_COLUMNS, (device, torch.__version__, code, command), strict=True))
 
 
 def publish(work: Path, folder: Path) -> None:
