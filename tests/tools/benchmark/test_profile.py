@@ -12,7 +12,8 @@ SIZE = (16, 16, 32)
 
 @pytest.mark.slow
 def test_operators_and_variants_of_a_step(tmp_path):
-    names = [name for name in STEP_VARIANTS if not name.startswith("torch.compile")]
+    names = ["plain", "channels_last_3d", "bf16 autocast"]  # a process each
+    assert set(names) < set(STEP_VARIANTS)
     path = benchmark_profile(tmp_path, SIZE, 2, 1, networks=["VoxelMorph-1"], variants=names, threads=1)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -23,9 +24,7 @@ def test_operators_and_variants_of_a_step(tmp_path):
     variants = {row["name"]: row for row in rows if row["kind"] == "variant"}
     assert list(variants) == names and all(len(row["losses"].split()) == 3 for row in variants.values())
     assert variants["plain"]["loss_difference"] == "0" and variants["plain"]["times_faster_than_plain"] == "1.0"
-    assert all(
-        float(variants[name]["loss_difference"]) < 1e-4 for name in ("channels_last_3d", "contiguous", "fused Adam")
-    )
+    assert float(variants["channels_last_3d"]["loss_difference"]) < 1e-4
     assert 1e-6 < float(variants["bf16 autocast"]["loss_difference"]) < 0.1
 
 
