@@ -1,4 +1,4 @@
-"""MONAI's own functions on the same archives and servers, each in a process of its own that may not take too long."""
+"""The libraries' own functions on the same files and servers, each in a process that may not take too long."""
 
 import multiprocessing
 import os
@@ -9,7 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["download_alone", "in_time", "start_alone", "unpack_alone"]
+from tests.reliability.warm import limit_files
+
+__all__ = [
+    "download_alone",
+    "in_time",
+    "on_full_disk",
+    "save_image_alone",
+    "save_weights_alone",
+    "start_alone",
+    "unpack_alone",
+]
 
 LIMIT_S = 15
 LIMIT_BYTES = 2**30  # of a file: of a download without end nobody has to see more
@@ -27,6 +37,26 @@ def unpack_alone(archive: Path, folder: Path) -> None:
     from monai.apps.utils import extractall
 
     extractall(archive, folder, has_base=False)
+
+
+def save_image_alone(path: Path, copy: Path) -> None:
+    """Save what an image holds by nibabel."""
+    import nibabel as nib
+
+    nib.save(nib.load(path), copy)
+
+
+def save_weights_alone(path: Path, copy: Path) -> None:
+    """Save what a checkpoint holds by torch."""
+    import torch
+
+    torch.save(torch.load(path, weights_only=True), copy)
+
+
+def on_full_disk(size: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Call one of these where no file may grow beyond so many bytes."""
+    limit_files(size)
+    function(*arguments)
 
 
 def start_alone(function: Callable[..., None], *arguments: Any, work: Path) -> multiprocessing.process.BaseProcess:

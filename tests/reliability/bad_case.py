@@ -23,7 +23,7 @@ class Bad:
         found: pattern of what the sentence says was found.
         by: the commands that meet it.
         status: exit status of ``regbundles``.
-        alone: whether the path is an image that whoever only reads it has to refuse, as the libraries are asked to.
+        alone: whether the path is an image that whoever only reads it has to refuse, as bad_alone.py asks.
             A sound file that suits no registration, such as one of zeros or of another cohort, is none of these.
     """
 
@@ -49,7 +49,7 @@ class Good:
         atol: by which results may differ: 0 where the voxels are the same.
         unlike: names of results that may differ altogether, such as warped voxels where the image has other values.
         said: pattern of the warning that has to be there.
-        alone: whether it is odd for whoever only reads the image, as the libraries are asked to.
+        alone: whether it is odd for whoever only reads the image, as bad_alone.py has the libraries do.
     """
 
     row: int

@@ -4,15 +4,12 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from monai.transforms import LoadImage
-
-from common.preflight import check_image
 
 from .bad_case import Bad, Good
 from .bad_files import without_root
 from .study import Study, answers_of, run
 
-__all__ = ["differences", "faults_of", "right_alone"]
+__all__ = ["differences", "faults_of"]
 
 EXPECTED = re.compile("expected|its header claims|its name says otherwise|cannot be used|does not hold")
 BAR = re.compile(r"[^\r\n]*\d+%\|[^]]*\]")  # of progress
@@ -62,18 +59,3 @@ def differences(case: Good, command: str, new: Callable[[], Study], heard: Calla
         for name in expected
         if name not in case.unlike and not np.allclose(found[name], expected[name], rtol=0, atol=case.atol)
     ]
-
-
-def right_alone(case: Bad | Good, study: Study) -> bool:
-    """Whether MONAI's LoadImage refuses a bad image, or reads an odd one with its voxels and its affine."""
-    case.make(study)
-    path = study.subject["image"]
-    try:
-        with without_root():
-            image = LoadImage(image_only=True)(path)
-    except (Exception, MemoryError):
-        return isinstance(case, Bad)
-    if isinstance(case, Bad):
-        return False
-    ours = check_image(path)
-    return np.array_equal(image.numpy(), ours.voxels) and np.allclose(image.affine, ours.affine)

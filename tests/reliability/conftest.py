@@ -1,9 +1,10 @@
 """How the tests of reliability are counted: ``--full`` for all cases, ``--ledger FILE`` for the table."""
 
 import json
+import os
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tools.benchmark.measuring import device_name
 from tools.repository import commit
 
 FOLDER = "REGBUNDLES_LEDGER_FOLDER"  # how the controller tells its workers
+THREADS = "OMP_NUM_THREADS"
+TO_THE_END = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,13 +65,22 @@ def count(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
     return lambda all_of_them, some: all_of_them if full else some
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def typed(words: Sequence[str]) -> str:
+    """The command as somebody would type it, who does not know of this one's paths."""
+    threads = [f"{THREADS}={os.environ[THREADS]}"] if THREADS in os.environ else []
+    return shlex.join([*threads, "python", "-m", "pytest", *map(str, words)])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     folder = getattr(session.config, "ledger_folder", None)
     if folder is None:
         return
+    if exitstatus not in TO_THE_END:  # what was told until then would look like all there is
+        print("\nno row: the run was broken off")
+        return
     lines = [json.loads(line) for file in Path(folder.name).glob("*.jsonl") for line in file.read_text().splitlines()]
     missing = uncounted(session.config.ledger_failed.tests, lines)
-    command = shlex.join(["python", "-m", "pytest", *map(str, session.config.invocation_params.args)])
+    command = typed(session.config.invocation_params.args)
     told = {"device": device_name("cpu"), "commit": commit(), "command": command}
     rows = [row | told for row in rows_of(lines) if row["subject"] not in missing]
     update(session.config.getoption("--ledger"), rows, missing)

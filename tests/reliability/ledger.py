@@ -63,11 +63,11 @@ def rows_of(lines: Iterable[Mapping]) -> list[dict[str, object]]:
     """A row for each subject, in the order of their names; a case that was told twice counts once, by its last line."""
     ours: dict[str, dict[str, bool]] = {}
     alone: dict[str, dict[str, bool]] = {}
-    names: dict[str, str] = {}
+    names: dict[str, dict[str, None]] = {}  # in the order in which they came
     for line in lines:
         subject, case = line["subject"], line["case"]
         (alone if "libraries" in line else ours).setdefault(subject, {})[case] = line["right"]
-        names[subject] = line.get("libraries", names.get(subject, ""))
+        names.setdefault(subject, {}).update(dict.fromkeys(filter(None, line.get("libraries", "").split(", "))))
     return [
         counts(cases.values())
         | {"subject": subject, "libraries": with_versions(names[subject])}
@@ -84,9 +84,9 @@ def uncounted(failed: Collection[str], lines: Iterable[Mapping]) -> set[str]:
     return {line["subject"] for line in lines if line["test"].partition("::")[0] in files}
 
 
-def with_versions(names: str) -> str:
-    """``"torch, pickle"`` as ``"torch 2.13.0, pickle"``: what is no package of its own has no version."""
-    return ", ".join(" ".join([name, *version_of(name)]) for name in filter(None, names.split(", ")))
+def with_versions(names: Iterable[str]) -> str:
+    """``["torch", "pickle"]`` as ``"torch 2.13.0, pickle"``: what is no package of its own has no version."""
+    return ", ".join(" ".join([name, *version_of(name)]) for name in names)
 
 
 def version_of(name: str) -> list[str]:

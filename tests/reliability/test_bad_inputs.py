@@ -16,11 +16,12 @@ import pytest
 
 from common.checkpoint import load_checkpoint, save_checkpoint
 
+from .bad_alone import is_asked, right_alone
 from .bad_case import Bad
 from .bad_images import labels, mapped
 from .bad_inputs import ROWS
 from .bad_lists import out_in_a_file
-from .bad_verdict import differences, faults_of, right_alone
+from .bad_verdict import differences, faults_of
 from .study import COMMANDS, Study, answers_of, run, write_scans
 
 SUBJECT = "bad inputs"
@@ -77,8 +78,8 @@ def wrong_in(cases, some: Callable[[tuple], tuple], new, heard) -> list[str]:
 def test_a_bad_input_is_refused_in_one_sentence_and_an_odd_one_works(row, new, heard, ledger, count):
     wrong = wrong_in(ROWS[row], lambda by: by[: count(len(by), 1)], new, heard)
     ledger.tell(SUBJECT, str(row), not wrong)
-    if ledger.kept and (images := [case for case in ROWS[row] if case.alone]):
-        ledger.tell_alone(SUBJECT, str(row), all(right_alone(case, new()) for case in images), "nibabel, MONAI")
+    if ledger.kept and (asked := [case for case in ROWS[row] if is_asked(case)]):
+        ledger.tell_alone(SUBJECT, str(row), all(right_alone(case, new) for case in asked), "nibabel, MONAI")
     assert not wrong, "\n".join(wrong)
 
 

@@ -19,6 +19,7 @@ from tools.pack import packed_files
 from tools.repository import REPOSITORY
 
 SUBJECT = "bundles elsewhere"
+CONDITIONS = "offline, read-only, under an odd name, from another folder"
 NAMES = ["svf", *sorted(set(SETTINGS) - {"svf"})]
 GRID_KEYS = ("name", "orientation", "spacing_mm")
 READ_ONLY = "cannot be written to"
@@ -108,7 +109,7 @@ def test_every_bundle_registers_where_everything_is_in_its_way(place, ledger, co
             failure is None and RESULTS - {"warped_label.nii.gz"} <= set(os.listdir(out)) and contents(root) == files
         )
         wrong |= {} if right else {name: failure}
-        ledger.tell(SUBJECT, name, right)
+        ledger.tell(SUBJECT, f"{name}: {CONDITIONS}", right)
     said = READ_ONLY in (refused or "")
     ledger.tell(SUBJECT, f"{names[0]}, its own folder as the output", said)
     assert wrong == {}

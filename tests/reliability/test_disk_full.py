@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.checkpoint import load_checkpoint
+from tests.reliability.alone import in_time, on_full_disk, save_image_alone, save_weights_alone
 from tests.reliability.commands import (
     Command,
     evaluate_command,
@@ -78,6 +79,30 @@ def results(folder: Path) -> dict[str, str]:
     return {name: value for name, value in found.items() if name not in TABLES}
 
 
+def images_of(folder: Path, limit: int) -> list[Path]:
+    """Images that are one byte larger than a limit: of what a command writes, they alone are a library's files."""
+    return [path for path in folder.rglob("*.nii.gz") if path.stat().st_size - 1 == limit]
+
+
+def leaves_no_stump(image: Path, folder: Path) -> bool:
+    """Whether nibabel says of an image that its file is one byte too large, and leaves none."""
+    copy = folder / "alone.nii.gz"
+    save_image_alone(image, copy)
+    size = copy.stat().st_size
+    copy.unlink()
+    status = in_time(on_full_disk, size - 1, save_image_alone, image, copy, work=folder / "work")
+    return status == 1 and not copy.exists()
+
+
+def leaves_the_earlier(checkpoint: Path, folder: Path) -> bool:
+    """Whether torch says so of a checkpoint, and leaves the one that it was to take the place of."""
+    copy = folder / "alone.pt"
+    save_weights_alone(checkpoint, copy)
+    before = copy.read_bytes()
+    status = in_time(on_full_disk, len(before) - 1, save_weights_alone, checkpoint, copy, work=folder / "work")
+    return status == 1 and copy.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_no_half_a_file_is_left_where_a_file_does_not_fit(ledger, count, finished, tmp_path):
     command, full = finished
@@ -87,7 +112,10 @@ def test_no_half_a_file_is_left_where_a_file_does_not_fit(ledger, count, finishe
         folder.mkdir()
         status = run(command.words(folder / "out"), folder / "said", limit_files, limit)
         right = status == 3 and is_told(folder / "said") and is_whole(folder / "out", full)
-        ledger.tell(SUBJECT, f"{command.name}: no file above {limit} bytes", right)
+        case = f"{command.name}: no file above {limit} bytes"
+        ledger.tell(SUBJECT, case, right)
+        for image in images_of(full, limit)[: ledger.kept]:
+            ledger.tell_alone(SUBJECT, case, leaves_no_stump(image, folder), "nibabel")
         wrong += [] if right else [(limit, status, (folder / "said").read_text()[-600:])]
     assert wrong == []
 
@@ -140,7 +168,11 @@ def test_what_training_leaves_is_whole_where_a_checkpoint_does_not_fit(ledger, t
     last, after = (tmp_path / "second").read_text().splitlines()[-1], checkpoints(out)
     right = status != 0 and bool(SENTENCE.search(last)) and hidden(out) == []
     right = right and before.keys() == after.keys() and (which == "largest" or before == after)
-    ledger.tell(SUBJECT, f"train: room for all but the {which} checkpoint", right)
+    case = f"train: room for all but the {which} checkpoint"
+    ledger.tell(SUBJECT, case, right)
+    if ledger.kept:
+        checkpoint = {"largest": max, "smallest": min}[which](out.rglob("*.pt"), key=lambda path: path.stat().st_size)
+        ledger.tell_alone(SUBJECT, case, leaves_the_earlier(checkpoint, tmp_path), "torch")
     assert right, (status, last, before, after)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.fetching import BUNDLE, TOOLS, left_in, sound_zip
-from tests.reliability.fetching_runs import Work, command_work, offered, said_by
+from tests.reliability.alone import download_alone, in_time, on_full_disk, unpack_alone
+from tests.reliability.fetching import BUNDLE, DATA, TOOLS, left_in, sound_zip
+from tests.reliability.fetching_runs import Offer, Work, command_work, offered, said_by
 from tests.reliability.warm import warm_server
 
 SUBJECT = "disk full"
@@ -31,6 +32,19 @@ def is_told(work: Work, folder: Path) -> tuple[bool, object]:
     return right, (process.exitcode, said, sorted(after))
 
 
+def leaves_nothing_alone(offer: Offer, there: str, content: bytes, folder: Path) -> bool:
+    """Whether MONAI says that a download does not fit or, of an archive that is there, its files; and leaves none."""
+    folder.mkdir()
+    archive, final = folder / offer.tool.zip, folder / offer.tool.final
+    if there == "nothing":
+        call = (download_alone, offer.url, archive, offer.sha256)
+    else:
+        archive.write_bytes(content)
+        call = (unpack_alone, archive, final)
+    before = left_in(folder)
+    return in_time(on_full_disk, LEAST, *call, work=folder.with_name("work")) == 1 and left_in(folder) == before
+
+
 @pytest.mark.parametrize("there", ["nothing", "the archive", "an earlier one"])
 @pytest.mark.parametrize("tool", TOOLS, ids=[tool.name for tool in TOOLS])
 def test_a_file_that_does_not_fit_leaves_all_as_it_was(ledger, tmp_path, tool, there):
@@ -44,7 +58,10 @@ def test_a_file_that_does_not_fit_leaves_all_as_it_was(ledger, tmp_path, tool, t
     with offered(tool, content) as offer:
         more = ["--force"] if there == "an earlier one" else []
         right, found = is_told(command_work(offer, *more, limit=LEAST), folder)
-        ledger.tell(SUBJECT, f"{tool.name} over {there}", right)
+        case = f"{tool.name} over {there}"
+        ledger.tell(SUBJECT, case, right)
+        if ledger.kept and tool is DATA and there != "an earlier one":  # which MONAI never replaces
+            ledger.tell_alone(SUBJECT, case, leaves_nothing_alone(offer, there, content, tmp_path / "alone"), "MONAI")
     assert right, found
 
 

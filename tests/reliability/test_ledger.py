@@ -36,6 +36,12 @@ def test_libraries_have_their_versions_and_modules_of_python_have_none():
     assert row["libraries"] == f"torch {metadata.version('torch')}, pickle"
 
 
+def test_a_subject_names_every_library_that_one_of_its_cases_tried():
+    line = {"subject": "a", "case": "1", "right": True}
+    lines = [line, *({**line, "libraries": names} for names in ("pickle", "csv, pickle", "json"))]
+    assert [row["libraries"] for row in rows_of(lines)] == ["pickle, csv, json"]
+
+
 def test_a_failure_that_told_no_wrong_case_takes_the_rows_of_its_file():
     line = {"subject": "a", "right": True, "test": "test_a.py::test_one"}
     lines = [line, {**line, "subject": "b", "test": "test_b.py::test_one"}]
@@ -63,7 +69,8 @@ def test_subjects_of_other_runs_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("processes", [[], pytest.param(["--numprocesses", "2"], marks=pytest.mark.slow)])
-def test_what_several_processes_saw_is_one_row_and_failures_count(pytester, processes):
+def test_what_several_processes_saw_is_one_row_and_failures_count(pytester, monkeypatch, processes):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     pytester.makeconftest("from tests.reliability.conftest import *")
     pytester.makepyfile(INNER)
     result = pytester.runpytest_inprocess("--full", "--ledger", "table.csv", *processes)
@@ -72,7 +79,7 @@ def test_what_several_processes_saw_is_one_row_and_failures_count(pytester, proc
         (row,) = csv.DictReader(file)
     assert [row[key] for key in ("tried", "right", "wrong", "libraries_right", "libraries_wrong")] == list("65115")
     assert row["commit"] and row["device"]
-    assert row["command"] == " ".join(["python -m pytest --full --ledger table.csv", *processes])
+    assert row["command"] == " ".join(["OMP_NUM_THREADS=1 python -m pytest --full --ledger table.csv", *processes])
 
 
 @pytest.mark.parametrize("processes", [[], pytest.param(["--numprocesses", "2"], marks=pytest.mark.slow)])
@@ -84,3 +91,11 @@ def test_a_test_that_breaks_before_it_tells_leaves_no_row(pytester, processes):
     result.stdout.fnmatch_lines("no row for tables: *")
     with (pytester.path / "table.csv").open() as file:
         assert list(csv.DictReader(file)) == []
+
+
+def test_a_run_that_is_broken_off_leaves_the_table_as_it_was(pytester):
+    pytester.makeconftest("from tests.reliability.conftest import *")
+    pytester.makepyfile(INNER.replace("    assert count", "    if case == 2:\n        pytest.exit()\n    assert count"))
+    result = pytester.runpytest_inprocess("--full", "--ledger", "table.csv")
+    result.stdout.fnmatch_lines("no row: the run was broken off")
+    assert not (pytester.path / "table.csv").exists()

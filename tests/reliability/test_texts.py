@@ -15,6 +15,8 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.data import load_decathlon_datalist
+from monai.transforms import Compose, LoadImaged
 
 from common.datalist import read_trained_grid
 from common.errors import RegError
@@ -50,6 +52,16 @@ DATALIST_SCHEMA = {
         },
     },
 }
+SECTION_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["fixed", "moving"],
+        "properties": {key: {"type": "string", "minLength": 1} for key in PAIR if "keypoints" not in key},
+    },
+}
+"""What whoever reads pairs of images has to ask for; unknown keys, landmarks and where paths lead are ours."""
 HEADER = {"name": "texts", "orientation": "RAS", "spacing_mm": [1, 1, 1], "labels": {"1": "one", "2": "two"}}
 KEYPOINTS = "1.5,2,3\n4,5.25,6\n0,0,0\n"
 LANDMARKS = "# space: LPS mm\nx,y,z,label\n1.5,-2,3,one\n4,5.25,6e0,two\n-10,0,0,three\n"
@@ -75,12 +87,14 @@ class Kind(NamedTuple):
         words: writes a changed one into a folder, and says which command reads it; or reads it itself.
         accepted: words in the one sentence by which a command that found no fault ends all the same.
         sound_by: whether another judge finds the text sound, after the command has; by text and folder.
+        right_alone: whether MONAI refuses the text or takes it for what it says; ``None``: it has no such texts.
     """
 
     sound: str
     words: Callable[[Path, bytes], list[str] | None]
     accepted: str | None
     sound_by: Callable[[bytes, Path], bool]
+    right_alone: Callable[[bytes, Path], bool] | None = None
 
 
 def image(path: Path, seed: int = 0, constant: bool = False) -> Path:
@@ -111,6 +125,20 @@ DATALIST = json.dumps(HEADER | {"validation": [ITEM]}, indent=1)
 def of_schema(text: bytes, _: Path) -> bool:
     """Whether a datalist keeps the contract, by a schema."""
     return jsonschema.Draft202012Validator(DATALIST_SCHEMA).is_valid(json.loads(text.decode("utf-8-sig")))
+
+
+def read_by_monai(text: bytes, folder: Path) -> bool:
+    """Whether MONAI fails to read a datalist and its images, in whatever way, or the list holds pairs of paths."""
+    (folder / "alone.json").write_bytes(text)
+    images, labels = ["fixed", "moving"], ["fixed_label", "moving_label"]
+    load = Compose([LoadImaged(images), LoadImaged(labels, allow_missing_keys=True)])
+    try:
+        for item in load_decathlon_datalist(folder / "alone.json", is_segmentation=False, data_list_key="validation"):
+            load(item)
+    except Exception:
+        return True
+    section = json.loads(text.decode("utf-8", "replace"))["validation"]
+    return jsonschema.Draft202012Validator(SECTION_SCHEMA).is_valid(section)
 
 
 def three_numbers_a_line(text: bytes, _: Path) -> bool:
@@ -205,7 +233,7 @@ def anything(*_: object) -> bool:
 
 
 KINDS = {
-    "datalist": Kind(DATALIST, dataset, "labels are [0]", of_schema),
+    "datalist": Kind(DATALIST, dataset, "labels are [0]", of_schema, read_by_monai),
     "keypoints": Kind(
         KEYPOINTS, lambda folder, text: dataset(folder, keypoints=text), "labels are [0]", three_numbers_a_line
     ),
@@ -270,5 +298,7 @@ def test_no_changed_text_ends_in_a_traceback_or_is_taken_for_sound(name, tmp_pat
     for number, text in enumerate(mutants(kind.sound.encode(), count(*COUNTS.get(name, USUAL)), seed)):
         found = fate(kind, tmp_path, text, monkeypatch, capsys)
         ledger.tell(SUBJECT, f"{name} {number}", found in RIGHT)
+        if ledger.kept and kind.right_alone is not None:
+            ledger.tell_alone(SUBJECT, f"{name} {number}", kind.right_alone(text, tmp_path), "MONAI")
         faults += [] if found in RIGHT else [f"{text[:400]!r}: {found[-400:]}"]
     assert not faults, f"{len(faults)} faults: " + "\n\n".join(faults[:12])
