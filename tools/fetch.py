@@ -197,6 +197,7 @@ def is_there(bundle: Path, weights: Weights) -> bool:
 
 def publish(bundle: Path, target: Path, digest: str) -> None:
     """Mark a bundle as whole and rename it to its place, which is empty."""
+    remove_leftovers(bundle)  # of a run that was killed while it wrote the mark
     save_text(f"{digest}\n", bundle / COMPLETE)
     if target.exists():
         target.rmdir()

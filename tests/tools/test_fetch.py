@@ -222,6 +222,20 @@ def test_what_a_kill_left_beside_a_bundle_that_is_whole_goes_with_the_next_call(
     assert os.listdir(tmp_path) == ["toy"]
 
 
+def test_half_a_mark_of_a_killed_run_does_not_come_with_the_bundle(packed, tmp_path, monkeypatch):
+    def killed(_, path):
+        write(path.with_name(f".999999999.{path.name}"), "x")
+        raise KeyboardInterrupt
+
+    with serve(offering(files_in(packed))) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "save_text", killed)
+            with pytest.raises(KeyboardInterrupt):
+                fetched(server, tmp_path / "killed")
+        assert list((tmp_path / "killed").rglob(".999999999..complete"))
+        assert tree(fetched(server, tmp_path / "killed")) == tree(fetched(server, tmp_path / "whole"))
+
+
 def test_a_full_disk_leaves_nothing(packed, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
