@@ -94,9 +94,9 @@ write_composite(sys.argv[1], torch.rand(1, 3, 24, 24, 24), np.eye(4))
 """
 
 
-@pytest.mark.parametrize("room", [1000, 70_000, 200_000])
+@pytest.mark.parametrize("room", [1000, 200_000])
 def test_a_process_whose_transform_does_not_fit_ends_by_itself(tmp_path, room):
-    """Room for no header, for none of the field, for some of it; HDF5 would end it by a signal."""
+    """Room for no header, or for the compressed field alone; HDF5 ends the first by a signal if it is handed it."""
     words = [sys.executable, "-W", "ignore", "-c", TOO_FULL, str(tmp_path / "transform.h5"), str(room)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 1 and "transform.h5 could not be written" in done.stderr.splitlines()[-1]
